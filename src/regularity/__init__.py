@@ -1,0 +1,35 @@
+"""Which regularization, how strong, and why: every candidate of a Keras model trained at once."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from regularity import layers as layers
+    from regularity import regularizers as regularizers
+    from regularity.recipe import Recipe as Recipe
+    from regularity.techniques import techniques as techniques
+
+# Imported when first used, so that the command line answers before Keras is loaded.
+_HOMES = {
+    "Recipe": "recipe",
+    "techniques": "techniques",
+}
+_MODULES = ("layers", "regularizers")
+
+__all__ = [*_HOMES, *_MODULES]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"regularity.{_HOMES[name]}"), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"regularity.{name}")
+    else:
+        raise AttributeError(f"module 'regularity' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

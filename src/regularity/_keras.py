@@ -1,0 +1,213 @@
+"""The one module that touches Keras's private names; tried on keras 3.15.1.
+
+Everything that another Keras version may break stands here, each function with the private names it leans on.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+from keras.src.initializers.random_initializers import RandomInitializer
+from keras.src.models.functional import Functional, functional_like_constructor
+from keras.src.saving.object_registration import GLOBAL_CUSTOM_NAMES
+from keras.src.trainers.trainer import Trainer
+
+
+def is_rebuildable(model: Any) -> bool:
+    """Whether `model` is a graph or a stack whose class can be made anew from layers, so that layers may be put in."""
+    if isinstance(model, keras.Sequential):
+        return type(model).__init__ is keras.Sequential.__init__
+    return isinstance(model, Functional) and functional_like_constructor(type(model))
+
+
+def input_layer(model: keras.Sequential) -> Any:
+    """The input layer of a Sequential model, as `Input` makes it anew, or None where it has none yet (`_layers`)."""
+    first = model._layers[0] if model._layers else None
+    if not isinstance(first, keras.layers.InputLayer):
+        return None
+    return keras.Input(batch_shape=first.batch_shape, dtype=first.dtype, name=first.name)
+
+
+def run_graph(model: Any, clone: Callable[[Any], Any], call: Callable[..., Any]) -> Any:
+    """Build a Functional model anew: `clone` makes each operation, `call` applies it (`_run_through_graph`).
+
+    `keras.models.clone_model` would also serialize and compile, which fails for losses that are not registered.
+    """
+    inputs = keras.tree.map_structure(
+        lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), model.input
+    )
+    outputs = model._run_through_graph(inputs, operation_fn=clone, call_fn=call)
+    return type(model)(inputs, outputs, name=model.name)
+
+
+def edges(model: Any) -> Iterator[tuple[Any, Any]]:
+    """Each pair of operations of a Functional or Sequential model of which the second takes the first's output."""
+    if isinstance(model, keras.Sequential):
+        yield from zip(model.layers, model.layers[1:], strict=False)
+        return
+    for nodes in model._nodes_by_depth.values():
+        for node in nodes:
+            for tensor in node.input_tensors:
+                yield tensor._keras_history.operation, node.operation
+
+
+def children(layer: Any) -> list[tuple[str, Any]]:
+    """The layers that `layer` holds, each with a name that a copy of `layer` gives it too.
+
+    Graphs and stacks name their layers; the layers inside others are often named by a global counter, so they are
+    called by the attribute that holds them.
+    """
+    if isinstance(layer, (Functional, keras.Sequential)):
+        return [(child.name, child) for child in layer.layers]
+    held, found = {id(child) for child in layer._layers}, []
+    for attribute, value in vars(layer).items():
+        if attribute == "_layers":
+            continue
+        name = attribute.lstrip("_")
+        if isinstance(value, (list, tuple)):
+            found += [(f"{name}_{i}", child) for i, child in enumerate(value) if id(child) in held]
+        elif isinstance(value, dict):
+            found += [(f"{name}_{key}", child) for key, child in value.items() if id(child) in held]
+        elif id(value) in held:
+            found.append((name, value))
+    named = {id(child) for _, child in found}
+    return found + [(child.name, child) for child in layer._layers if id(child) not in named]
+
+
+def walk(model: Any) -> Iterator[tuple[str, Any]]:
+    """Each layer below `model` once, outer before inner, with its path `outer/inner`."""
+    seen = {id(model)}
+
+    def below(layer: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, child in children(layer):
+            if id(child) not in seen:
+                seen.add(id(child))
+                yield prefix + name, child
+                yield from below(child, f"{prefix}{name}/")
+
+    yield from below(model, "")
+
+
+def own_variables(layer: Any) -> list[Any]:
+    """The variables that `layer` itself holds, not its children's (`_trainable_variables`)."""
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def seed_generators(model: Any) -> list[tuple[str, Any]]:
+    """Each seed generator of `model` with a stable path (`_seed_generators`)."""
+    found = [(f"seed{i}", generator) for i, generator in enumerate(model._seed_generators)]
+    for path, layer in walk(model):
+        found += [(f"{path}/seed{i}", generator) for i, generator in enumerate(layer._seed_generators)]
+    return found
+
+
+def become(layer: Any, kind: type, config: dict[str, Any]) -> None:
+    """Turn a layer without weights into one of another class, in place, so that all who hold it hold the new one."""
+    nodes = layer._inbound_nodes, layer._outbound_nodes
+    called, built = layer._called, layer.built
+    for attribute in ("rate", "_tracker"):  # without its tracker, which is locked, the layer starts a new one
+        layer.__dict__.pop(attribute, None)
+    layer.__class__ = kind
+    layer.__init__(**config)
+    layer._inbound_nodes, layer._outbound_nodes = nodes
+    layer._called, layer.built = called, built
+
+
+@contextlib.contextmanager
+def unlocked(layer: Any) -> Iterator[None]:
+    """Let a built layer take new variables (`_tracker`)."""
+    locked = layer._tracker.locked
+    layer._tracker.unlock()
+    try:
+        yield
+    finally:
+        if locked:
+            layer._tracker.lock()
+
+
+@contextlib.contextmanager
+def recorded_initializers() -> Iterator[dict[int, Callable[..., Any]]]:
+    """Note which initializer made each variable, by id of the variable: Keras forgets (`_initialize_with_initializer`)."""
+    record: dict[int, Callable[..., Any]] = {}
+    original = keras.Variable._initialize_with_initializer
+
+    def noted(self: Any, initializer: Callable[..., Any]) -> None:
+        record[id(self)] = initializer
+        original(self, initializer)
+
+    keras.Variable._initialize_with_initializer = noted
+    try:
+        yield record
+    finally:
+        keras.Variable._initialize_with_initializer = original
+
+
+def draws(initializer: Any) -> bool:
+    """Whether an initializer draws by a seed that the user left open (`RandomInitializer._init_seed`)."""
+    return isinstance(initializer, RandomInitializer) and initializer._init_seed is None
+
+
+def compile_arguments(model: Any) -> dict[str, Any]:
+    """What `model` was compiled with, stateful parts made anew (`_compile_config`); losses are shared, they have no state."""
+    arguments = dict(model._compile_config.config)
+    optimizer = model.optimizer
+    arguments["optimizer"] = type(optimizer).from_config(optimizer.get_config())
+
+    def anew(metric: Any) -> Any:
+        return type(metric).from_config(metric.get_config()) if isinstance(metric, keras.Metric) else metric
+
+    for name in ("metrics", "weighted_metrics"):
+        arguments[name] = _map_leaves(anew, arguments.get(name))
+    return arguments
+
+
+def compile_like(copy_: Any, model: Any) -> None:
+    """Compile `copy_` as `model` was."""
+    if type(model).compile is not Trainer.compile and not hasattr(model, "regularity_strengths"):
+        copy_.compile_from_config(model.get_compile_config())
+    else:
+        copy_.compile(**compile_arguments(model))
+
+
+def _map_leaves(function: Callable[[Any], Any], value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _map_leaves(function, item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_map_leaves(function, item) for item in value]
+    return function(value)
+
+
+def innermost(optimizer: Any) -> Any:
+    """The optimizer that makes the step, inside any that scale the loss."""
+    while hasattr(optimizer, "inner_optimizer"):
+        optimizer = optimizer.inner_optimizer
+    return optimizer
+
+
+def decays(optimizer: Any, variable: Any) -> bool:
+    """Whether the optimizer's own weight decay reaches `variable` (`_use_weight_decay`)."""
+    return optimizer.weight_decay is not None and optimizer._use_weight_decay(variable)
+
+
+def replace_weight_decay(optimizer: Any, decay: Callable[[list[Any]], None]) -> None:
+    """Have `optimizer` call `decay(variables)` where it would decay weights itself (`_apply_weight_decay`)."""
+    object.__setattr__(optimizer, "_apply_weight_decay", decay)
+
+
+def registered_as(kind: type, name: str) -> None:
+    """Let a class made at run time be saved under the registered name of another (`GLOBAL_CUSTOM_NAMES`)."""
+    GLOBAL_CUSTOM_NAMES[kind] = name
+
+
+def symbolic_build(model: Any, batch: tuple[Any, ...]) -> None:
+    """Build optimizer and metrics from one batch, without touching weights (`_symbolic_build`)."""
+    model._symbolic_build(data_batch=batch)
+
+
+def jax_state(model: Any) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
+    """Values of the trainable, non-trainable, optimizer and metric variables, as `train_step` takes them."""
+    groups = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables, model.metrics_variables)
+    return tuple([v.value for v in group] for group in groups)  # type: ignore[return-value]
+
+

@@ -1,0 +1,357 @@
+"""The model that a recipe makes: the user's, built anew, with strengths as weights; and the way back to plain Keras."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from regularity import _keras
+from regularity.recipe._sites import Site, find_sites, given_strength
+from regularity.techniques import CATALOGUE, HidesStrengths, add_strength
+from regularity.techniques.weights import stock_penalty
+
+_NAME = "regularity>Regularized"
+
+
+class Regularized(HidesStrengths):
+    """What `Recipe.apply` adds to the class of the user's model: strengths, and what depends on them.
+
+    The model's own methods (`call`, `train_step`, `compute_loss`, metrics) stay as they are.
+    """
+
+    regularity_strengths: dict[str, keras.Variable]
+    _given: Callable[[], keras.Model]  # a call, since Keras would save a model that it finds as an attribute
+    _sites: Sequence[Site]
+
+    @property
+    def strengths(self) -> dict[str, keras.Variable]:
+        """Each strength by its key `technique@path`: assign to one and the next step uses it."""
+        return dict(self.__dict__["regularity_strengths"])
+
+    @property
+    def recipe(self) -> Any:
+        """The recipe that the strengths make as they stand now."""
+        from regularity.recipe._recipe import Recipe
+
+        return Recipe({key: float(variable) for key, variable in self.strengths.items()})
+
+    def to_keras(self) -> keras.Model:
+        """Return the model as plain Keras, with the same weights and stock objects in place of ours.
+
+        Penalties become stock regularizers in the slots that layers have for them, dropout layers stock ones, weight
+        decay the optimizer's argument. Strengths of 0 leave nothing behind.
+        """
+        return _to_keras(self)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        super().compile(*args, **kwargs)  # type: ignore[misc]
+        decay = [s for s in self.__dict__["_sites"] if CATALOGUE[s.technique].place == "update"]
+        if decay:
+            self.__dict__["regularity_strengths"].update(_take_over_decay(self, decay, self.__dict__["_values"]))
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)  # type: ignore[attr-defined]
+
+    def get_config(self) -> dict[str, Any]:
+        given = keras.saving.serialize_keras_object(self.__dict__["_given"]())
+        return {"model": given, "strengths": {key: float(v) for key, v in self.strengths.items()}}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "Regularized":
+        given = keras.saving.deserialize_keras_object(config["model"], custom_objects=custom_objects)
+        return regularize(given, find_sites(given), config["strengths"], compiled=False)
+
+
+keras.saving.register_keras_serializable(package="regularity", name="Regularized")(Regularized)
+
+
+def regularize(
+    model: Any,
+    sites: Sequence[Site],
+    values: Mapping[str, float],
+    *,
+    init: Literal["keep", "fresh"] = "keep",
+    seed: int | None = None,
+    compiled: bool = True,
+) -> Any:
+    """Build `model` anew with a strength at each site in `values`.
+
+    Args:
+        model: The user's model, built; it is not touched.
+        sites: Its sites.
+        values: Strength by key of the site.
+        init: `keep` or `fresh`.
+        seed: Sets fresh weights and the random numbers of training; None keeps what there is.
+        compiled: Whether to compile the new model as `model` is.
+    """
+    if init not in ("keep", "fresh"):
+        raise ValueError(f"Invalid value received for argument `init`. Expected 'keep' or 'fresh'. Received: init={init!r}")
+    sites = [site for site in sites if site.key in values]
+    dropout = CATALOGUE["dropout"].component
+    new = {s.path: dropout(values[s.key], name=f"{s.path.rpartition('/')[2]}_dropout") for s in sites if s.kind == "after"}  # type: ignore[misc]
+    with _keras.recorded_initializers() as initializers:
+        applied = rebuild(model, new)
+    layers = dict(_keras.walk(applied))
+    strengths: dict[str, keras.Variable] = {}
+    for site in sites:
+        if site.kind == "after":
+            strengths[site.key] = new[site.path].rate
+        elif site.kind == "layer":
+            layer = layers[site.path]
+            _keras.become(layer, dropout, {**layer.get_config(), "rate": values[site.key]})  # type: ignore[arg-type]
+            strengths[site.key] = layer.rate
+
+    base = type(applied)
+    kind = type("Regularized", (Regularized, base), {"__module__": __name__})
+    _keras.registered_as(kind, _NAME)
+    applied.__class__ = kind
+    applied.__dict__.update(
+        regularity_strengths=strengths, _given=lambda: model, _sites=sites, _values=dict(values), _strengths={}, _initializers=initializers
+    )
+    _add_penalties(applied, layers, sites, values)
+    applied.__dict__["regularity_strengths"].update(applied.__dict__["_strengths"])
+    copy_state(model, applied)
+    if compiled:
+        _keras.compile_like(applied, model)
+    if init == "fresh":
+        draw_fresh(applied, seed)
+    if seed is not None:
+        for (_, generator), state in zip(_keras.seed_generators(applied), seed_states(applied, [seed]), strict=True):
+            generator.state.assign(state[0])
+    return applied
+
+
+def rebuild(model: Any, new: Mapping[str, Any]) -> Any:
+    """Build a model anew from its layers' configurations, with each layer of `new` put in behind the layer it names."""
+    copies: dict[int, Any] = {}
+
+    def anew(layer: Any, path: str) -> Any:
+        if id(layer) not in copies:
+            nested = isinstance(layer, keras.Model) and _keras.is_rebuildable(layer)
+            copies[id(layer)] = build(layer, f"{path}/") if nested else _from_config(layer)
+        return copies[id(layer)]
+
+    def build(model: Any, prefix: str) -> Any:
+        if isinstance(model, keras.Sequential):
+            first = _keras.input_layer(model)
+            stack = [] if first is None else [first]
+            for layer in model.layers:
+                path = prefix + layer.name
+                stack += [anew(layer, path), *([new[path]] if path in new else [])]
+            return type(model)(stack, name=model.name, trainable=model.trainable)
+        names = {}
+
+        def clone(operation: Any) -> Any:
+            path = prefix + operation.name
+            copied = anew(operation, path)
+            names[id(copied)] = path
+            return copied
+
+        def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
+            outputs = operation(*args, **kwargs)
+            behind = new.get(names[id(operation)])
+            if behind is None:
+                return outputs
+            if isinstance(outputs, (list, tuple)):  # such as an LSTM that returns its state: the sequence comes first
+                return [behind(outputs[0]), *outputs[1:]]
+            return behind(outputs)
+
+        return _keras.run_graph(model, clone, call)
+
+    return build(model, "") if _keras.is_rebuildable(model) else _from_config(model)
+
+
+def _from_config(layer: Any) -> Any:
+    """A copy of a layer, operation or model by its own configuration, built where it was built."""
+    try:
+        copied = type(layer).from_config(layer.get_config())
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{type(layer).__name__} {layer.name!r} can't be copied from its configuration: {error}. "
+            "Give the class a `get_config` that returns the arguments of its `__init__`, and register it with "
+            "@keras.saving.register_keras_serializable()."
+        ) from error
+    if isinstance(layer, keras.Model) and layer.built and not copied.built:
+        copied.build_from_config(layer.get_build_config() or {})
+        if len(copied.weights) != len(layer.weights):
+            raise ValueError(
+                f"{type(layer).__name__} {layer.name!r} was copied, but its copy has {len(copied.weights)} weights where "
+                f"{len(layer.weights)} were expected. Give the class a `build` that makes all its weights."
+            )
+    return copied
+
+
+def copy_state(source: Any, target: Any) -> None:
+    """Carry weights, seeds and what is frozen over from a model to one built anew from it."""
+    there = dict(_keras.walk(target))
+    for path, layer in _keras.walk(source):
+        if path in there and there[path].trainable != layer.trainable:
+            there[path].trainable = layer.trainable
+    for ours, theirs in zip(target.weights, source.weights, strict=True):
+        ours.assign(keras.ops.copy(theirs))  # else both would hold one buffer, which `fit` gives away
+        ours.trainable = theirs.trainable
+    seeds = dict(_keras.seed_generators(source))
+    for path, generator in _keras.seed_generators(target):
+        if path in seeds:
+            generator.state.assign(keras.ops.copy(seeds[path].state))
+
+
+def _add_penalties(applied: Any, layers: Mapping[str, Any], sites: Sequence[Site], values: Mapping[str, float]) -> None:
+    """Give the variables and outputs of `sites` their penalties, whose strengths are weights of the model."""
+    terms: dict[tuple[str, str], list[tuple[Callable[..., Any], keras.Variable]]] = {}
+    for site in sites:
+        technique = CATALOGUE[site.technique]
+        if technique.place == "weights" or site.kind == "output":
+            name = site.key.replace("/", "_").replace("@", "_at_")
+            with _keras.unlocked(applied):
+                variable = add_strength(applied, name, values[site.key])
+            applied.__dict__["_strengths"][site.key] = variable
+            terms.setdefault((site.kind, site.path), []).append((technique.function, variable))
+    variables = variables_by_path(applied, layers)
+    for (kind, path), penalties in terms.items():
+        holder, slot = (variables[path], "regularizer") if kind == "variable" else (layers[path], "activity_regularizer")
+        setattr(holder, slot, _summed(_other_penalty(getattr(holder, slot)), penalties))
+
+
+def variables_by_path(model: Any, layers: Mapping[str, Any]) -> dict[str, Any]:
+    """The trainable variables under the paths that sites have."""
+    found: dict[str, Any] = {}
+    for path, layer in [("", model), *layers.items()]:
+        for variable in _keras.own_variables(layer):
+            if variable.trainable:
+                name = f"{path}/{variable.name}".lstrip("/")
+                while name in found:
+                    name += "_"
+                found[name] = variable
+    return found
+
+
+def _other_penalty(held: Any) -> Callable[[Any], Any] | None:
+    """A regularizer that is no technique of the catalogue, and so stays as it is."""
+    known = any(given_strength(technique, held) is not None for technique in CATALOGUE.values())
+    return None if known else held
+
+
+def _summed(
+    other: Callable[[Any], Any] | None, penalties: Sequence[tuple[Callable[..., Any], keras.Variable]]
+) -> Callable[[Any], Any]:
+    def penalty(x: Any) -> Any:
+        x = keras.ops.convert_to_tensor(x)
+        total = sum(function(x, strength) for function, strength in penalties)
+        return total if other is None else total + other(x)
+
+    return penalty
+
+
+def _take_over_decay(model: Any, sites: Sequence[Site], values: Mapping[str, float]) -> dict[str, keras.Variable]:
+    """Have the optimizer decay each variable by a strength of its own, held among the optimizer's variables."""
+    optimizer = _keras.innermost(model.optimizer)
+    variables = variables_by_path(model, dict(_keras.walk(model)))
+    strengths = {s.key: keras.Variable(values[s.key], dtype="float32", trainable=False, name="weight_decay") for s in sites}
+    by_variable = {id(variables[site.path]): strengths[site.key] for site in sites}
+    function = CATALOGUE["weight_decay"].function
+    for i, strength in enumerate(strengths.values()):  # one by one: the optimizer tracks variables, not lists of them
+        setattr(optimizer, f"regularity_weight_decay_{i}", strength)
+
+    def decay(trainable: list[Any]) -> None:
+        for variable in trainable:
+            strength = by_variable.get(id(variable))
+            if strength is not None:
+                rate = keras.ops.cast(optimizer.learning_rate, variable.dtype)
+                variable.assign(function(variable, keras.ops.cast(strength, variable.dtype), rate))
+
+    _keras.replace_weight_decay(optimizer, decay)
+    return strengths
+
+
+def fresh_seed(seed: int, index: int) -> int:
+    """The seed of a model's `index`-th random stream, 31 bits, from the seed of the whole model."""
+    return int(np.random.SeedSequence([seed, index]).generate_state(1)[0]) & 0x7FFFFFFF
+
+
+def seed_states(model: Any, seeds: Sequence[int]) -> list[np.ndarray]:
+    """For each seed generator of `model` its first state under each of `seeds`: arrays of (seeds, 2)."""
+    count = len(_keras.seed_generators(model))
+    return [np.array([[fresh_seed(seed, i), 0] for seed in seeds], "uint32") for i in range(count)]
+
+
+def drawn_anew(model: Any) -> list[tuple[Any, Callable[..., Any]]]:
+    """The variables that `init="fresh"` draws, each with its initializer.
+
+    These are the trainable ones, and the statistics of layers that train; what was frozen or adapted is kept.
+    """
+    initializers = model.__dict__["_initializers"]
+    found = []
+    for layer in [model, *(layer for _, layer in _keras.walk(model))]:
+        variables = _keras.own_variables(layer)
+        statistics = isinstance(layer, keras.layers.BatchNormalization) or any(v.trainable for v in variables)
+        hidden = layer.__dict__.get("_strengths", {}).values()
+        for variable in variables:
+            trains = variable.trainable or (statistics and layer.trainable)
+            if trains and id(variable) in initializers and not any(variable is h for h in hidden):
+                found.append((variable, initializers[id(variable)]))
+    return found
+
+
+def draw_fresh(model: Any, seed: int | None) -> None:
+    """Draw the weights of one model anew, in place."""
+    if seed is None:
+        seed = int(np.random.SeedSequence().generate_state(1)[0])
+    for i, (variable, initializer) in enumerate(drawn_anew(model)):
+        if _keras.draws(initializer):
+            initializer = copy.copy(initializer)
+            initializer.seed = fresh_seed(seed, -1 - i & 0xFFFFFFFF)
+        variable.assign(initializer(variable.shape, dtype=variable.dtype))
+
+
+def _to_keras(applied: Any) -> keras.Model:
+    given, sites = applied.__dict__["_given"](), applied.__dict__["_sites"]
+    values = {key: float(variable) for key, variable in applied.strengths.items()}
+    new = {
+        s.path: keras.layers.Dropout(values[s.key], name=f"{s.path.rpartition('/')[2]}_dropout")
+        for s in sites
+        if s.kind == "after" and values[s.key]
+    }
+    plain = rebuild(given, new)
+    layers = dict(_keras.walk(plain))
+    penalties: dict[tuple[str, str], dict[str, float]] = {}
+    for site in sites:
+        if site.kind == "layer":
+            layer = layers[site.path]
+            _keras.become(layer, keras.layers.Dropout, {**layer.get_config(), "rate": values[site.key]})
+        elif site.kind == "output" or CATALOGUE[site.technique].place == "weights":
+            name = site.technique.removeprefix("activity_")
+            penalties.setdefault((site.kind, site.path), {})[name] = values[site.key]
+    copy_state(applied, plain)
+    variables = variables_by_path(plain, layers)
+    for (kind, path), strengths in penalties.items():
+        penalty = stock_penalty(strengths)
+        if kind == "output":
+            layers[path].activity_regularizer = penalty
+            continue
+        variable, layer = variables[path], layers.get(path.rpartition("/")[0])
+        if _other_penalty(variable.regularizer) is None:
+            variable.regularizer = penalty
+            for slot in (f"{variable.name}_regularizer", f"{variable.name.removesuffix('_kernel')}_regularizer"):
+                if hasattr(layer, slot):
+                    setattr(layer, slot, penalty)
+    _keras.compile_like(plain, applied)
+    _stock_decay(plain, variables, {s.path: values[s.key] for s in sites if CATALOGUE[s.technique].place == "update"})
+    _keras.innermost(plain.optimizer).build(plain.trainable_variables)  # else a file of it warns when loaded
+    return plain
+
+
+def _stock_decay(plain: Any, variables: Mapping[str, Any], decays: Mapping[str, float]) -> None:
+    """Give the optimizer the one weight decay that Keras has, with the variables that it leaves out.
+
+    Where variables decay by different strengths Keras has no such thing, and the plain model decays none.
+    """
+    optimizer, on = _keras.innermost(plain.optimizer), {value for value in decays.values() if value}
+    if not decays:
+        return
+    optimizer.weight_decay = on.pop() if len(on) == 1 else None
+    left_out = [variable for path, variable in variables.items() if not decays.get(path)]
+    optimizer.exclude_from_weight_decay(var_list=left_out)
