@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from regularity import layers as layers
     from regularity import regularizers as regularizers
+    from regularity.population import Member as Member
+    from regularity.population import train as train
     from regularity.recipe import Recipe as Recipe
     from regularity.techniques import techniques as techniques
 
 # Imported when first used, so that the command line answers before Keras is loaded.
 _HOMES = {
+    "Member": "population",
+    "train": "population",
     "Recipe": "recipe",
     "techniques": "techniques",
 }

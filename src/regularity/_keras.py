@@ -4,13 +4,16 @@ Everything that another Keras version may break stands here, each function with 
 """
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 from keras.src.initializers.random_initializers import RandomInitializer
+from keras.src.layers.convolutional.base_conv import BaseConv
 from keras.src.models.functional import Functional, functional_like_constructor
 from keras.src.saving.object_registration import GLOBAL_CUSTOM_NAMES
+from keras.src.trainers import data_adapters
 from keras.src.trainers.trainer import Trainer
 
 
@@ -23,9 +26,9 @@ def is_rebuildable(model: Any) -> bool:
 
 def input_layer(model: keras.Sequential) -> Any:
     """The input layer of a Sequential model, as `Input` makes it anew, or None where it has none yet (`_layers`)."""
-    first = model._layers[0] if model._layers else None
-    if not isinstance(first, keras.layers.InputLayer):
+    if not model._layers or not isinstance(model._layers[0], keras.layers.InputLayer):
         return None
+    first = model._layers[0]
     return keras.Input(batch_shape=first.batch_shape, dtype=first.dtype, name=first.name)
 
 
@@ -144,8 +147,29 @@ def recorded_initializers() -> Iterator[dict[int, Callable[..., Any]]]:
 
 
 def draws(initializer: Any) -> bool:
-    """Whether an initializer draws by a seed that the user left open (`RandomInitializer._init_seed`)."""
-    return isinstance(initializer, RandomInitializer) and initializer._init_seed is None
+    """Whether an initializer draws by a seed of its own, which a member's seed takes the place of.
+
+    That the user gave the seed can't be told: attention layers hand random ones to their parts.
+    """
+    return isinstance(initializer, RandomInitializer)
+
+
+class _Key(keras.random.SeedGenerator):
+    """A seed generator that hands out one key, traced or not (`draw_seed` takes integers or generators)."""
+
+    def __init__(self, key: Any) -> None:
+        self.key = key
+
+    def next(self, ordered: bool = True) -> Any:
+        return self.key
+
+
+def draw_with_key(initializer: Any, variable: Any, key: Any) -> Any:
+    """The values that `initializer` gives a variable, drawn by a JAX key."""
+    if draws(initializer):
+        initializer = copy.copy(initializer)
+        initializer.seed = _Key(key)
+    return initializer(variable.shape, dtype=variable.dtype)
 
 
 def compile_arguments(model: Any) -> dict[str, Any]:
@@ -185,6 +209,17 @@ def innermost(optimizer: Any) -> Any:
     return optimizer
 
 
+def learning_rate_variable(optimizer: Any) -> Any:
+    """The variable that holds the learning rate, or an error where a schedule sets it (`_learning_rate`)."""
+    rate = innermost(optimizer)._learning_rate
+    if not isinstance(rate, keras.Variable):
+        raise ValueError(
+            "A recipe with a `learning_rate` needs an optimizer with a constant one. "
+            f"Received: an optimizer with the schedule {type(rate).__name__}."
+        )
+    return rate
+
+
 def decays(optimizer: Any, variable: Any) -> bool:
     """Whether the optimizer's own weight decay reaches `variable` (`_use_weight_decay`)."""
     return optimizer.weight_decay is not None and optimizer._use_weight_decay(variable)
@@ -211,3 +246,42 @@ def jax_state(model: Any) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
     return tuple([v.value for v in group] for group in groups)  # type: ignore[return-value]
 
 
+
+
+def numpy_batches(stream: Any) -> Iterator[tuple[Any, ...]]:
+    """The batches of one pass through any stream that Keras takes, as `(x, y, sample_weight)` (`get_data_adapter`)."""
+    adapter = data_adapters.get_data_adapter(stream)
+    adapter.on_epoch_begin()
+    for batch in adapter.get_numpy_iterator():
+        yield keras.utils.unpack_x_y_sample_weight(batch)
+    adapter.on_epoch_end()
+
+
+def averages(optimizer: Any) -> list[Any] | None:
+    """The moving averages that Keras puts in place of the weights when `fit` ends, or None (`use_ema`)."""
+    inner = innermost(optimizer)
+    return inner._model_variables_moving_average if inner.use_ema else None
+
+
+def data_loss(model: Any, y: Any, y_pred: Any, weight: Any) -> Any:
+    """The compiled loss without any penalty (`_compile_loss`)."""
+    return model._compile_loss(y, y_pred, weight)
+
+
+def metrics_result(model: Any, values: list[Any]) -> dict[str, Any]:
+    """What `fit` would report with these values of the metric variables (`StatelessScope`)."""
+    with keras.StatelessScope(state_mapping=list(zip(model.metrics_variables, values, strict=True))):
+        return model.get_metrics_result()
+
+
+def custom_objects(model: Any) -> dict[str, Any]:
+    """Classes and functions that are not Keras's own and that a process must know to load `model`."""
+    found = dict(keras.saving.get_custom_objects())
+    parts = [model, *(layer for _, layer in walk(model)), model.optimizer]
+    config = model._compile_config.config
+    parts += keras.tree.flatten([config.get(name) for name in ("loss", "metrics", "weighted_metrics")])
+    for part in parts:
+        kind = part if callable(part) and hasattr(part, "__name__") else type(part)
+        if kind.__module__.partition(".")[0] not in ("keras", "builtins"):
+            found.setdefault(kind.__name__, kind)
+    return found

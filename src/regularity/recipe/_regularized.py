@@ -272,6 +272,11 @@ def fresh_seed(seed: int, index: int) -> int:
     return int(np.random.SeedSequence([seed, index]).generate_state(1)[0]) & 0x7FFFFFFF
 
 
+def weight_seed(seed: int, index: int) -> int:
+    """The seed of the initial values of a model's `index`-th fresh variable: a stream apart from those of training."""
+    return fresh_seed(seed, 2**31 + index)
+
+
 def seed_states(model: Any, seeds: Sequence[int]) -> list[np.ndarray]:
     """For each seed generator of `model` its first state under each of `seeds`: arrays of (seeds, 2)."""
     count = len(_keras.seed_generators(model))
@@ -303,7 +308,7 @@ def draw_fresh(model: Any, seed: int | None) -> None:
     for i, (variable, initializer) in enumerate(drawn_anew(model)):
         if _keras.draws(initializer):
             initializer = copy.copy(initializer)
-            initializer.seed = fresh_seed(seed, -1 - i & 0xFFFFFFFF)
+            initializer.seed = weight_seed(seed, i)
         variable.assign(initializer(variable.shape, dtype=variable.dtype))
 
 

@@ -4,9 +4,14 @@ import math
 import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import keras
+from keras import ops
+
+# The largest number in single precision, in which strengths are held: what lies above would become an infinity.
+_LARGEST = (2 - 2**-23) * 2.0**127
 
 Place = Literal["batch", "activations", "targets", "weights", "gradient", "update"]
 
@@ -54,17 +59,28 @@ def checked_strength(value: Any, name: str, limits: tuple[float, float]) -> floa
     """
     low, high = limits
     upper = f"{high:g}" if math.isfinite(high) else "any finite number"
-    number = isinstance(value, numbers.Real) or getattr(value, "shape", None) == ()
     try:
-        strength = float(value) if number else math.nan
-    except (TypeError, ValueError):
+        strength = float(value) if _is_real(value) else math.nan
+    except (TypeError, ValueError, OverflowError):
         strength = math.nan
-    if not (low <= strength <= high) or math.isinf(strength):
+    if not (low <= strength <= min(high, _LARGEST)):
         raise ValueError(
             f"Invalid value received for argument `{name}`. Expected a number from {low:g} to {upper}. "
             f"Received: {name}={value}"
         )
     return strength
+
+
+def _is_real(value: Any) -> bool:
+    """Whether `value` is a real number or a tensor of one; NumPy's own strings and arrays of text have a shape too."""
+    if isinstance(value, numbers.Real):
+        return True
+    dtype = getattr(value, "dtype", None)
+    return (
+        dtype is not None
+        and value.shape == ()
+        and (keras.backend.is_float_dtype(dtype) or keras.backend.is_int_dtype(dtype))
+    )
 
 
 class Strength:
@@ -97,28 +113,68 @@ class Strength:
 
 
 def add_strength(layer: Any, name: str, value: float) -> keras.Variable:
-    """Give a layer (or model) a strength: a scalar, never trained, in single precision whatever the layer computes in."""
-    return layer.add_weight(
-        shape=(),
-        initializer=keras.initializers.Constant(value),
-        dtype="float32",
-        autocast=False,
-        trainable=False,
-        name=name,
-    )
+    """Make a strength for a layer (or model): a scalar, never trained, single precision whatever the layer computes in.
+
+    The layer has it once it is in `layer.__dict__["_strengths"]`, see `HidesStrengths`.
+    """
+    with keras.name_scope(layer.name):
+        return keras.Variable(
+            keras.initializers.Constant(value),
+            shape=(),
+            dtype="float32",
+            trainable=False,
+            autocast=False,
+            name=name,
+        )
+
+
+def at_least_single(x: Any) -> Any:
+    """Return `x`, half precision made single: there a sum soon overflows, and 0 times an infinity is not 0."""
+    return ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
 
 
 class HidesStrengths(keras.layers.Layer):
-    """A layer whose strengths are state, as seeds are: among its `variables` and in its files, not among its `weights`.
+    """A layer whose strengths are state, as seeds are: among its `variables`, not among its `weights`.
 
-    So `get_weights`, `set_weights` and weight files are those of the stock layer, and a file without strengths loads.
+    So `get_weights` and `set_weights` are those of the stock layer. In files the strengths stand beside the layer's own
+    variables, where the stock layer does not look: files load either way, and one without strengths leaves them as
+    they are. Weight files have no place for a layer's `activity_regularizer`, since Keras does not look there for
+    anything to save; in a `.keras` file the configuration has its strengths.
     """
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(getattr(type(self), name, None), Strength):
+            object.__setattr__(self, name, value)  # untracked: another layer's strength is a number to copy
+        else:
+            super().__setattr__(name, value)
+
     @property
-    def weights(self) -> list[keras.Variable]:
-        hidden = {id(v) for v in self.__dict__.get("_strengths", {}).values()}
-        return [w for w in super().weights if id(w) not in hidden]
+    def variables(self) -> list[keras.Variable]:
+        return [*super().variables, *self.__dict__.get("_strengths", {}).values()]
+
+    @cached_property
+    def saved_strengths(self) -> "_SavedStrengths":
+        """What Keras finds and saves, as it does any layer that it finds as an attribute."""
+        return _SavedStrengths(lambda: self.__dict__.get("_strengths", {}))
+
+
+class _SavedStrengths(keras.layers.Layer):
+    """The strengths of a layer as a file has them, by name."""
+
+    def __init__(self, strengths: Callable[[], dict[str, keras.Variable]]) -> None:
+        super().__init__()
+        self.strengths = strengths  # a call, since the variables stay those of the layer that they steer
+
+    def save_own_variables(self, store: Any) -> None:
+        for name, variable in self.strengths().items():
+            store[_in_files(name)] = variable
 
     def load_own_variables(self, store: Any) -> None:
-        if len(store.keys()):  # else a file of the stock model, or a shared instance saved elsewhere: the config has it
-            super().load_own_variables(store)
+        names = set(store.keys())  # none in a file of the stock model, or for an instance shared when it was saved
+        for name, variable in self.strengths().items():
+            if _in_files(name) in names:
+                variable.assign(store[_in_files(name)])
+
+
+def _in_files(name: str) -> str:
+    return name.replace("/", "|")  # which would make a folder

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from regularity.techniques import weights
-from regularity.techniques._technique import HidesStrengths, Strength, Technique
+from regularity.techniques._technique import HidesStrengths, Strength, Technique, at_least_single
 
 # The smallest share of units kept for which 1 / keep is finite in each precision: without it the branch that is
 # not taken at rate 1 would hold an infinity, and its gradient a NaN.
@@ -18,12 +18,13 @@ def dropout(inputs: Any, rate: Any, seed: Any, noise_shape: tuple[int | None, ..
     """`inputs * mask / (1 - rate)` with `mask` 1 with probability `1 - rate`; rate 0 is the identity, rate 1 zeros."""
     shape = ops.shape(inputs)
     if noise_shape is not None:
-        shape = tuple(size if given is None else given for size, given in zip(shape, noise_shape, strict=True))
+        shape = tuple(shape[axis] if size is None else size for axis, size in enumerate(noise_shape))
     keep = 1.0 - ops.convert_to_tensor(rate)
     mask = ops.broadcast_to(keras.random.uniform(shape, dtype="float32", seed=seed) < keep, ops.shape(inputs))
     dtype = keras.backend.standardize_dtype(inputs.dtype)
-    keep = ops.cast(ops.maximum(keep, _SMALLEST_KEEP.get(dtype, 1e-7)), dtype)
-    return ops.where(mask, inputs / keep, ops.zeros_like(inputs))
+    # In single precision at least, where also 1 / keep ** 2, which is in the gradient for the rate, is finite.
+    scaled = at_least_single(inputs) / ops.maximum(keep, _SMALLEST_KEEP.get(dtype, 1e-7))
+    return ops.where(mask, ops.cast(scaled, dtype), ops.zeros_like(inputs))
 
 
 @keras.saving.register_keras_serializable(package="regularity")
@@ -43,7 +44,8 @@ class Dropout(keras.layers.Dropout, HidesStrengths):
         >>> layer = rg.layers.Dropout(0.5, seed=0)
         >>> sorted(set(np.asarray(layer(np.ones((4, 8)), training=True)).ravel().tolist()))
         [0.0, 2.0]
-        >>> layer.rate.assign(0.0); float(np.asarray(layer(np.ones((4, 8)), training=True)).min())
+        >>> layer.rate = 0.0
+        >>> float(np.asarray(layer(np.ones((4, 8)), training=True)).min())
         1.0
 
     Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014.
@@ -61,6 +63,11 @@ class Dropout(keras.layers.Dropout, HidesStrengths):
     def call(self, inputs: Any, training: bool | None = False) -> Any:
         if not training:
             return inputs
+        if not keras.backend.is_float_dtype(inputs.dtype):
+            raise ValueError(
+                "Invalid value received for argument `inputs`. Expected floating-point numbers. "
+                f"Received: {keras.backend.standardize_dtype(inputs.dtype)}. Convert them before they are dropped."
+            )
         return dropout(inputs, self.rate, self.seed_generator, self.noise_shape)
 
     def get_config(self) -> dict[str, Any]:

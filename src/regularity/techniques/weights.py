@@ -7,17 +7,17 @@ from typing import Any
 import keras
 from keras import ops
 
-from regularity.techniques._technique import HidesStrengths, Strength, Technique
+from regularity.techniques._technique import HidesStrengths, Strength, Technique, at_least_single
 
 
 def l1(weights: Any, strength: Any) -> Any:
     """`strength * sum(|w|)`."""
-    return ops.cast(strength, weights.dtype) * ops.sum(ops.absolute(weights))
+    return ops.cast(strength * ops.sum(ops.absolute(at_least_single(weights))), weights.dtype)
 
 
 def l2(weights: Any, strength: Any) -> Any:
     """`strength * sum(w ** 2)`, without a factor of one half, as in Keras."""
-    return ops.cast(strength, weights.dtype) * ops.sum(ops.square(weights))
+    return ops.cast(strength * ops.sum(ops.square(at_least_single(weights))), weights.dtype)
 
 
 class _Penalty(keras.regularizers.Regularizer, HidesStrengths):
@@ -27,7 +27,14 @@ class _Penalty(keras.regularizers.Regularizer, HidesStrengths):
         keras.layers.Layer.__init__(self)
         for name, value in strengths.items():
             setattr(self, name, value)
-        self.built = True  # it has no inputs to wait for; `quantize` refuses layers that are not built
+        self.built = True  # it has no inputs to wait for
+
+    def quantize(self, *args: Any, **kwargs: Any) -> None:
+        """Have `Model.quantize` say what it leaves out: it takes a layer only where that holds no other."""
+        raise NotImplementedError(
+            f"{type(self).__name__} {self.name!r} keeps its layer from being quantized, since it is a layer too. "
+            "To quantize that layer, load the weights into the model with Keras's own regularizers first."
+        )
 
     def get_config(self) -> dict[str, float]:
         return {name: float(variable) for name, variable in self.__dict__["_strengths"].items()}
@@ -49,7 +56,8 @@ class L1(_Penalty):
         >>> layer.build((None, 3))
         >>> float(layer.losses[0])
         3.0
-        >>> layer.kernel_regularizer.l1.assign(0.25); float(layer.losses[0])
+        >>> layer.kernel_regularizer.l1 = 0.25
+        >>> float(layer.losses[0])
         1.5
 
     Tibshirani, "Regression shrinkage and selection via the lasso", 1996.

@@ -1,0 +1,258 @@
+"""A user's data, in any of the forms that Keras takes, as NumPy arrays; checked before anything compiles."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from regularity import _keras
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows to train or score on.
+
+    Args:
+        x: An array of (rows, ...), or a dict or list of them.
+        y: Likewise; None where the model's loss needs no targets.
+        sample_weight: Weights of (rows,), likewise, or None.
+    """
+
+    x: Any
+    y: Any = None
+    sample_weight: Any = None
+
+    @property
+    def rows(self) -> int:
+        return len(_leaves(self.x, "x")[0][1])
+
+    def batch(self) -> tuple[Any, ...]:
+        """The data as Keras's `train_step` takes them: `(x, y)` or `(x, y, sample_weight)`."""
+        return (self.x, self.y) if self.sample_weight is None else (self.x, self.y, self.sample_weight)
+
+    def take(self, rows: Any) -> "Data":
+        """The given rows, an index or a slice."""
+        return Data(*(each(lambda a: a[rows], part) for part in (self.x, self.y, self.sample_weight)))
+
+
+def each(function: Callable[..., Any], *trees: Any) -> Any:
+    """Apply a function to the arrays of nested dicts and lists of one structure; None stays None."""
+    first = trees[0]
+    if isinstance(first, dict):
+        return {key: each(function, *(tree[key] for tree in trees)) for key in first}
+    if isinstance(first, (list, tuple)):
+        return [each(function, *items) for items in zip(*trees, strict=True)]
+    return None if first is None else function(*trees)
+
+
+def is_stream(x: Any) -> bool:
+    """Whether `x` gives batches by itself: a PyDataset, a tf.data.Dataset, a torch DataLoader or a generator."""
+    if isinstance(x, keras.utils.PyDataset):
+        return True
+    kinds = {f"{c.__module__.partition('.')[0]}.{c.__name__}" for c in type(x).__mro__}
+    return bool(kinds & {"tensorflow.DatasetV2", "torch.DataLoader", "grain.DataLoader", "grain.MapDataset"}) or (
+        isinstance(x, Iterator)
+    )
+
+
+def to_data(model: Any, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None, name: str = "") -> Data:
+    """Convert and check a user's arrays for `model`.
+
+    Args:
+        model: The compiled model that is to take them.
+        x: Arrays, data frames or tensors of any backend, or a dict or list of them.
+        y: Likewise.
+        sample_weight: Weights of rows, or None.
+        class_weight: Mapping from class to weight, or None; not together with `sample_weight`, as in Keras.
+        name: What to call the arguments in errors, such as `validation_data`; empty for `x` and `y` themselves.
+
+    Raises:
+        ValueError: If rows are missing, differ in number or hold NaN, shapes don't fit the model, or labels are out
+            of range; with what was given and what was expected.
+        TypeError: If a value can't be read as an array of numbers.
+    """
+    prefix = f"{name}: " if name else ""
+    data = Data(
+        _tree(x, f"{prefix}x"),
+        None if y is None else _tree(y, f"{prefix}y"),
+        None if sample_weight is None else _tree(sample_weight, f"{prefix}sample_weight"),
+    )
+    _check_rows(data, prefix)
+    _check_finite(data, prefix)
+    _check_inputs(model, data.x, f"{prefix}x")
+    _check_targets(model, data.y, f"{prefix}y")
+    if class_weight is None:
+        return data
+    if sample_weight is not None:
+        raise ValueError("Expected `sample_weight` or `class_weight`, not both. Multiply the class weights into `sample_weight`.")
+    return Data(data.x, data.y, _class_weights(data.y, class_weight))
+
+
+def stream_batches(stream: Any) -> Iterator[Data]:
+    """The batches of one pass through a stream, as NumPy."""
+    for batch in _keras.numpy_batches(stream):
+        yield Data(*(each(np.asarray, part) for part in batch))
+
+
+def gather(stream: Any) -> Data:
+    """All rows of one pass through a stream."""
+    batches = list(stream_batches(stream))
+    if not batches:
+        raise ValueError("Expected a stream with at least one batch. Received one that is empty (is it a generator that ran out?).")
+    parts = [[getattr(b, part) for b in batches] for part in ("x", "y", "sample_weight")]
+    return Data(*(each(lambda *a: np.concatenate(a), *p) for p in parts))
+
+
+def _tree(value: Any, name: str) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _tree(item, f"{name}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, (list, tuple)) and value and not np.isscalar(value[0]) and hasattr(value[0], "shape"):
+        return [_tree(item, f"{name}[{i}]") for i, item in enumerate(value)]
+    return _array(value, name)
+
+
+def _array(value: Any, name: str) -> np.ndarray:
+    for attribute in ("detach", "cpu"):  # a torch tensor that takes gradients, or lives on an accelerator
+        value = getattr(value, attribute)() if hasattr(value, attribute) else value
+    convert = getattr(value, "to_numpy", None) or getattr(value, "numpy", None)
+    try:
+        array = np.asarray(convert() if convert else value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"Expected {name} to be an array of numbers. Received: {type(value).__name__} ({error})") from None
+    if array.dtype.kind == "O":
+        try:
+            array = array.astype("float32")
+        except (TypeError, ValueError):
+            pass
+    if array.dtype.kind not in "fiub":
+        columns = getattr(value, "dtypes", None)
+        text = "" if columns is None or not hasattr(columns, "items") else f" in {[c for c, t in columns.items() if t.kind not in 'fiub']}"
+        raise TypeError(
+            f"Expected {name} to hold numbers. Received: {array.dtype}{text}. Encode categories and text as numbers first, "
+            "for example with sklearn.preprocessing.LabelEncoder or OneHotEncoder."
+        )
+    if array.ndim == 0:
+        raise ValueError(f"Expected {name} to have rows. Received: the single number {array}")
+    if array.dtype.kind == "f":
+        return array.astype(keras.config.floatx())
+    return array.astype("int32") if array.dtype in (np.int64, np.uint64, np.uint32) else array
+
+
+def _leaves(tree: Any, name: str) -> list[tuple[str, np.ndarray]]:
+    if isinstance(tree, dict):
+        return [leaf for key, item in tree.items() for leaf in _leaves(item, f"{name}[{key!r}]")]
+    if isinstance(tree, list):
+        return [leaf for i, item in enumerate(tree) for leaf in _leaves(item, f"{name}[{i}]")]
+    return [] if tree is None else [(name, tree)]
+
+
+def _check_rows(data: Data, prefix: str) -> None:
+    leaves = [leaf for part in ("x", "y", "sample_weight") for leaf in _leaves(getattr(data, part), f"{prefix}{part}")]
+    counts = {name: len(array) for name, array in leaves}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"Expected the same number of rows everywhere. Received: {', '.join(f'{n} with {c}' for n, c in counts.items())}")
+    if not all(counts.values()):
+        raise ValueError(f"Expected at least one row. Received: {next(iter(counts))} with none.")
+
+
+def _check_finite(data: Data, prefix: str) -> None:
+    for part in ("x", "y", "sample_weight"):
+        for name, array in _leaves(getattr(data, part), f"{prefix}{part}"):
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                bad = ~np.isfinite(array.reshape(len(array), -1)).all(1)
+                raise ValueError(
+                    f"Expected {name} to be finite. Received: NaN or infinity in {bad.sum()} of {len(array)} rows, the first in "
+                    f"row {int(bad.argmax())}. Fill or drop them, for example with sklearn.impute.SimpleImputer."
+                )
+
+
+def _check_inputs(model: Any, x: Any, name: str) -> None:
+    try:
+        specs = keras.tree.map_structure(lambda t: tuple(t.shape), model.input)
+    except (AttributeError, ValueError):
+        return  # a subclassed model does not say what it takes
+    if isinstance(x, dict):
+        named = {t.name: tuple(t.shape) for t in model.inputs}
+        specs = specs if isinstance(specs, dict) else named
+        missing = [key for key in specs if key not in x]
+        if missing:
+            raise ValueError(f"Expected {name} to have the inputs {list(specs)}. Received: {list(x)}; {missing} missing.")
+        pairs = [(f"{name}[{key!r}]", shape, x[key]) for key, shape in specs.items()]
+    else:
+        leaves = _leaves(x, name)
+        shapes = [tuple(t.shape) for t in model.inputs]
+        if len(leaves) != len(shapes):
+            raise ValueError(f"Expected {name} to have {len(shapes)} input(s), as the model has. Received: {len(leaves)}.")
+        pairs = [(leaf[0], shape, leaf[1]) for leaf, shape in zip(leaves, shapes, strict=True)]
+    for label, shape, array in pairs:
+        fits = len(array.shape) == len(shape) and all(s is None or s == a for s, a in zip(shape[1:], array.shape[1:], strict=True))
+        if not fits:
+            expected = ", ".join("any" if s is None else str(s) for s in shape[1:])
+            raise ValueError(f"Expected {label} of shape (rows, {expected}), as the model takes. Received: shape {array.shape}.")
+
+
+def _check_targets(model: Any, y: Any, name: str) -> None:
+    if y is None:
+        return
+    for label, array, loss, shape in _outputs(model, y, name):
+        if "sparse_categorical" in loss and shape and isinstance(shape[-1], int):
+            low, high = int(array.min()), int(array.max())
+            if array.dtype.kind == "f" and not (array == np.round(array)).all():
+                raise ValueError(f"Expected {label} to hold classes as whole numbers, for the loss {loss}. Received: {array.dtype} with fractions.")
+            if low < 0 or high >= shape[-1]:
+                raise ValueError(
+                    f"Expected {label} to hold classes from 0 to {shape[-1] - 1}, since the model puts out {shape[-1]}. "
+                    f"Received: classes from {low} to {high}."
+                )
+            if array.ndim == len(shape) and array.shape[-1] == shape[-1] and shape[-1] > 1:
+                raise ValueError(
+                    f"Expected {label} to hold classes as whole numbers, for the loss {loss}. Received: shape {array.shape}, which "
+                    "looks one-hot; compile with 'categorical_crossentropy' or pass y.argmax(-1)."
+                )
+        elif loss.startswith("categorical") and shape and (array.ndim != len(shape) or array.shape[-1] != shape[-1]):
+            raise ValueError(
+                f"Expected {label} one-hot, of shape (rows, {shape[-1]}), for the loss {loss}. Received: shape {array.shape}; "
+                "compile with 'sparse_categorical_crossentropy' or pass keras.utils.to_categorical(y)."
+            )
+
+
+def _outputs(model: Any, y: Any, name: str) -> list[tuple[str, np.ndarray, str, tuple[int | None, ...] | None]]:
+    """Each target with its label in errors, the name of its loss and the shape that the model puts out, where known."""
+    leaves = _leaves(y, name)
+    try:
+        outputs = [tuple(t.shape) for t in model.outputs]
+        names = [t._keras_history.operation.name for t in model.outputs]
+    except (AttributeError, TypeError):
+        return []
+    if len(outputs) != len(leaves):
+        return []
+    losses = model._compile_config.config.get("loss")
+    if isinstance(losses, dict):
+        keys = list(y) if isinstance(y, dict) else names
+        picked = [losses.get(key) for key in keys]
+        if isinstance(y, dict) and all(key in names for key in keys):
+            outputs = [outputs[names.index(key)] for key in keys]
+    elif isinstance(losses, (list, tuple)):
+        picked = list(losses)
+    else:
+        picked = [losses] * len(leaves)
+    return [(n, a, loss_name(loss), shape) for (n, a), loss, shape in zip(leaves, picked, outputs, strict=False)]
+
+
+def loss_name(loss: Any) -> str:
+    """A loss as its function's name, such as `sparse_categorical_crossentropy`."""
+    if isinstance(loss, str):
+        return loss
+    return str(getattr(loss, "name", None) or getattr(loss, "__name__", None) or type(loss).__name__)
+
+
+def _class_weights(y: Any, class_weight: Mapping[int, float]) -> np.ndarray:
+    if isinstance(y, (dict, list)):
+        raise ValueError("Expected `class_weight` only for a model with a single output, as in Keras. Use `sample_weight`.")
+    labels = y
+    if labels.ndim > 1:
+        labels = labels[..., 0] if labels.shape[-1] == 1 else labels.argmax(-1)
+    labels = np.round(labels).astype("int64")
+    return np.array([class_weight.get(int(label), 1.0) for label in labels], keras.config.floatx())

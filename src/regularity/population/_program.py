@@ -1,0 +1,266 @@
+"""The compiled program of a population: Keras's own `train_step`, batched over members and scanned over steps.
+
+    scan over the steps of an epoch      no Python between steps
+      vmap over the members of a chunk   one batched matrix product for all of them
+        model.train_step                 of the model that Recipe.apply returns
+
+A chunk's state is Keras's own `(trainable, non_trainable, optimizer, metrics)` variables with a leading axis of members.
+What no step changes and no member has of its own (a frozen backbone) is shared, and exists once.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+
+from regularity import _keras
+from regularity.data import Data
+from regularity.recipe import _regularized
+
+_NEAR_ZERO = 1e-3  # weights below this count as zero in the share of zeros: penalties bring them near it, seldom to it
+
+
+class State(NamedTuple):
+    """The variables that members have of their own: lists of arrays of (members, ...)."""
+
+    trainable: list[jax.Array]
+    non_trainable: list[jax.Array]
+    optimizer: list[jax.Array]
+    metrics: list[jax.Array]
+
+
+class Epoch(NamedTuple):
+    """What an epoch reports of each member: arrays of (members,)."""
+
+    logs: dict[str, jax.Array]
+    finite: jax.Array
+    norm: jax.Array  # of all kernels together
+    zeros: jax.Array  # share of the kernels' entries that are near zero
+
+
+class Program:
+    """The functions that train and read a chunk of members, compiled once for each shape of chunk.
+
+    Args:
+        model: A regularized model on the JAX backend, with a strength at every site that any member sets.
+        data: A few rows, of the forms that training will bring.
+        batch_size: Rows of a full batch.
+    """
+
+    def __init__(self, model: Any, data: Data, batch_size: int) -> None:
+        self.model = model
+        example = data.take(np.arange(batch_size) % data.rows).batch()
+        _keras.symbolic_build(model, example)
+        model.reset_metrics()
+        state = _keras.jax_state(model)
+        self._start = State(*[[jnp.asarray(np.asarray(v)) for v in group] for group in state])
+        kept = {id(v) for v in [*model.strengths.values(), *(g.state for _, g in _keras.seed_generators(model))]}
+        unchanged = _unchanged(model, state, example)
+        self._is_shared = [same and id(v) not in kept for same, v in zip(unchanged, model.non_trainable_variables, strict=True)]
+        self.shared = [a for a, shared in zip(self._start.non_trainable, self._is_shared, strict=True) if shared]
+        self._kernels = [i for i, v in enumerate(model.trainable_variables) if len(v.shape) >= 2]
+
+    @property
+    def own_start(self) -> State:
+        """The variables that a member has of its own, as one member starts with them."""
+        return self._own(self._start)
+
+    @property
+    def has_convolutions(self) -> bool:
+        return any(isinstance(layer, _keras.BaseConv) for _, layer in _keras.walk(self.model))
+
+    # -- the state of a chunk ------------------------------------------------------------------------------------
+
+    def start(self, strengths: Sequence[dict[str, float]], seeds: Sequence[int], learning_rates: Sequence[float | None], fresh: bool) -> State:
+        """The first state of members, one for each of `strengths`, `seeds` and `learning_rates`."""
+        members = len(seeds)
+        own = self.own_start
+        state = State(*[[jnp.repeat(a[None], members, 0) for a in group] for group in own])
+        where = self._positions()
+        for key, variable in self.model.strengths.items():
+            group, i = where[id(variable)]
+            state[group][i] = jnp.asarray([values[key] for values in strengths], "float32")
+        generators = _keras.seed_generators(self.model)
+        for (_, generator), states in zip(generators, _regularized.seed_states(self.model, seeds), strict=True):
+            group, i = where[id(generator.state)]
+            state[group][i] = jnp.asarray(states, state[group][i].dtype)
+        if any(rate is not None for rate in learning_rates):
+            group, i = where[id(_keras.learning_rate_variable(self.model.optimizer))]
+            given = np.asarray(state[group][i])
+            state[group][i] = jnp.asarray([g if r is None else r for g, r in zip(given, learning_rates, strict=True)], given.dtype)
+        if fresh:
+            for variable, values in zip(*self._draw(seeds), strict=True):
+                group, i = where[id(variable)]
+                state[group][i] = values
+        return state
+
+    def _draw(self, seeds: Sequence[int]) -> tuple[list[Any], list[jax.Array]]:
+        """Fresh weights of (members, ...) by the model's own initializers, equal to `Recipe.apply(init="fresh")`."""
+        drawn = _regularized.drawn_anew(self.model)
+        streams = np.array([[_regularized.weight_seed(seed, i) for i in range(len(drawn))] for seed in seeds], "uint32")
+        at_once = [i for i, (_, initializer) in enumerate(drawn) if isinstance(initializer, keras.Initializer)]
+
+        @jax.jit  # apart from the training program: an orthogonal matrix drawn inside it hung (JAX 0.10.2)
+        def draw(streams: jax.Array) -> list[jax.Array]:
+            def one(streams: jax.Array) -> list[jax.Array]:
+                return [_keras.draw_with_key(drawn[i][1], drawn[i][0], jnp.stack([streams[i], jnp.uint32(0)])) for i in at_once]
+
+            return jax.vmap(one)(streams)
+
+        values: list[Any] = [None] * len(drawn)
+        for i, array in zip(at_once, draw(jnp.asarray(streams)), strict=True):
+            values[i] = array
+        for i, (variable, initializer) in enumerate(drawn):
+            if values[i] is None:  # a function: it may draw by itself, so it is called once a member
+                values[i] = jnp.stack([jnp.asarray(initializer(variable.shape, dtype=variable.dtype)) for _ in seeds])
+        return [variable for variable, _ in drawn], values
+
+    def weights(self, state: State, member: int) -> list[np.ndarray]:
+        """One member's weights, in the order of `model.weights`, with moving averages in place where Keras puts them."""
+        where, shared = self._positions(), self._shared_positions()
+        own = dict(where)
+        averages = _keras.averages(self.model.optimizer)
+        if averages is not None:
+            own.update({id(v): where[id(a)] for v, a in zip(self.model.trainable_variables, averages, strict=True) if a is not None})
+        return [
+            np.asarray(self.shared[shared[id(v)]]) if id(v) in shared else np.asarray(state[own[id(v)][0]][own[id(v)][1]][member])
+            for v in self.model.weights
+        ]
+
+    def _own(self, state: State) -> State:
+        return state._replace(non_trainable=[a for a, s in zip(state.non_trainable, self._is_shared, strict=True) if not s])
+
+    def _positions(self) -> dict[int, tuple[int, int]]:
+        """Where in a chunk's state each variable stands, by its id: (group, index)."""
+        model = self.model
+        own = [v for v, s in zip(model.non_trainable_variables, self._is_shared, strict=True) if not s]
+        groups = (model.trainable_variables, own, model.optimizer.variables, model.metrics_variables)
+        return {id(v): (g, i) for g, variables in enumerate(groups) for i, v in enumerate(variables)}
+
+    def _shared_positions(self) -> dict[int, int]:
+        shared = [v for v, s in zip(self.model.non_trainable_variables, self._is_shared, strict=True) if s]
+        return {id(v): i for i, v in enumerate(shared)}
+
+    def _whole(self, own: Sequence[jax.Array], shared: Sequence[jax.Array]) -> list[jax.Array]:
+        """All non-trainable variables, from those of one member and those that all share."""
+        mine, theirs = iter(own), iter(shared)
+        return [next(theirs) if is_shared else next(mine) for is_shared in self._is_shared]
+
+    # -- pure functions of a chunk, to be compiled -----------------------------------------------------------------
+
+    def epoch(self, state: State, shared: Any, frozen: jax.Array, data: Any, order: jax.Array, tail: jax.Array) -> tuple[State, Epoch]:
+        """Train one epoch and report it.
+
+        Args:
+            state: Of the chunk.
+            shared: What all members share.
+            frozen: Members to leave as they are, of (members,).
+            data: The rows as `train_step` takes them, shared by all.
+            order: Rows of each full step, of (steps, members, batch), or (steps, batch) where all members share them.
+            tail: Rows of the ragged last step, of (members, rest) or (rest,); of size 0 where there is none.
+        """
+        return self.report(*self.advance(state, shared, frozen, data, order, tail))
+
+    def advance(self, state: State, shared: Any, frozen: jax.Array, data: Any, order: jax.Array, tail: jax.Array) -> tuple[State, jax.Array]:
+        """Train the given steps; members that end up not finite stay as they were. Returns the state and who is finite."""
+        per_member = order.ndim == 3
+        step = self._batched(self._step, (0, None, None, 0 if per_member else None), len(frozen))
+        trained, _ = jax.lax.scan(lambda s, rows: (step(s, shared, data, rows), None), state, order)
+        if tail.size:
+            trained = step(trained, shared, data, tail)
+        finite = jnp.stack([jnp.isfinite(w).all(tuple(range(1, w.ndim))) for w in trained.trainable]).all(0)
+        losses = self._logs(trained, len(frozen)).get("loss")
+        finite = finite if losses is None else finite & jnp.isfinite(losses)
+        keep = finite & ~frozen
+        guarded = jax.tree.map(lambda new, old: jnp.where(keep.reshape((-1,) + (1,) * (new.ndim - 1)), new, old), trained, state)
+        return guarded, finite
+
+    def report(self, state: State, finite: jax.Array) -> tuple[State, Epoch]:
+        """Read the metrics of the epoch that ends, and set them back."""
+        members = len(finite)
+        logs = {name: jnp.where(finite, value, jnp.nan) for name, value in self._logs(state, members).items()}
+        kernels = [state.trainable[i] for i in self._kernels]
+        square = sum(jnp.sum(jnp.square(w), tuple(range(1, w.ndim))) for w in kernels) if kernels else jnp.zeros(members)
+        count = max(1, sum(w[0].size for w in kernels))
+        zeros = sum(jnp.sum(jnp.abs(w) < _NEAR_ZERO, tuple(range(1, w.ndim))) for w in kernels) / count if kernels else jnp.zeros(members)
+        state = state._replace(metrics=self._fresh_metrics(members))
+        return state, Epoch(logs, finite, jnp.sqrt(square), zeros)
+
+    def predict(self, state: State, shared: Any, x: Any, rows: jax.Array) -> Any:
+        """Outputs of each member on its own rows: from rows (blocks, members, size) to trees of (blocks, members, size, ...)."""
+
+        def one(state: State, shared: Any, x: Any, rows: jax.Array) -> Any:
+            batch = jax.tree.map(lambda a: a[rows], x)
+            return self.model.predict_step((state.trainable, self._whole(state.non_trainable, shared)), (batch,))[0]
+
+        return jax.lax.map(lambda block: self._batched(one, (0, None, None, 0), rows.shape[1])(state, shared, x, block), rows)
+
+    def losses(self, state: State, shared: Any, data: Any, rows: jax.Array, weight: jax.Array) -> jax.Array:
+        """The compiled loss without penalties, of each member on its own rows; `weight` is 0 where a row is padding."""
+
+        def one(state: State, shared: Any, data: Any, rows: jax.Array, weight: jax.Array) -> jax.Array:
+            x, y, *_ = jax.tree.map(lambda a: a[rows], data)
+            y_pred = self.model.predict_step((state.trainable, self._whole(state.non_trainable, shared)), (x,))[0]
+            return _keras.data_loss(self.model, y, y_pred, weight) * len(rows)
+
+        function = self._batched(one, (0, None, None, 0, 0), rows.shape[1])
+        sums = jax.lax.map(lambda block: function(state, shared, data, *block), (rows, weight))
+        return sums.sum(0) / jnp.maximum(weight.sum((0, 2)), 1)
+
+    def validate(self, state: State, shared: Any, data: Any, order: jax.Array, tail: jax.Array) -> dict[str, jax.Array]:
+        """What `fit` reports of validation data, the same for all members: `test_step` over steps (steps, batch) and a rest."""
+        members = len(state.trainable[0])
+        metrics = self._fresh_metrics(members)
+
+        def one(metrics: Any, state: State, shared: Any, rows: jax.Array) -> Any:
+            batch = jax.tree.map(lambda a: a[rows], data)
+            whole = self._whole(state.non_trainable, shared)
+            return self.model.test_step((state.trainable, whole, metrics), batch)[1][2]
+
+        step = self._batched(one, (0, 0, None, None), members)
+        metrics, _ = jax.lax.scan(lambda m, rows: (step(m, state, shared, rows), None), metrics, order)
+        if tail.size:
+            metrics = step(metrics, state, shared, tail)
+        return self._logs(state._replace(metrics=metrics), members)
+
+    def _step(self, state: State, shared: Any, data: Any, rows: jax.Array) -> State:
+        """One training step of one member, on the given rows."""
+        batch = jax.tree.map(lambda a: a[rows], data)
+        whole = self._whole(state.non_trainable, shared)
+        _, new = self.model.train_step((state.trainable, whole, state.optimizer, state.metrics), batch)
+        return jax.tree.map(lambda a, old: a.astype(old.dtype), self._own(State(*map(list, new))), state)
+
+    def _logs(self, state: State, members: int) -> dict[str, jax.Array]:
+        result = self._batched(lambda metrics: _keras.metrics_result(self.model, metrics), (0,), members)(state.metrics)
+        return {name: jnp.asarray(value) for name, value in result.items()}
+
+    def _fresh_metrics(self, members: int) -> list[jax.Array]:
+        return [jnp.repeat(a[None], members, 0) for a in self._start.metrics]
+
+    @staticmethod
+    def _batched(function: Callable[..., Any], axes: tuple[int | None, ...], members: int) -> Callable[..., Any]:
+        """`vmap`, but a member that is alone in its chunk runs without it: XLA makes plain matrix products of that."""
+        if members > 1:
+            return jax.vmap(function, in_axes=axes)
+
+        def alone(*arguments: Any) -> Any:
+            unstacked = [jax.tree.map(lambda a: a[0], v) if axis == 0 else v for v, axis in zip(arguments, axes, strict=True)]
+            return jax.tree.map(lambda a: jnp.asarray(a)[None], function(*unstacked))
+
+        return alone
+
+
+def _unchanged(model: Any, state: Any, batch: Any) -> list[bool]:
+    """For each non-trainable variable, whether a training step hands it on untouched."""
+    found: list[bool] = []
+
+    def step(state: Any, batch: Any) -> Any:
+        _, new = model.train_step(state, batch)
+        found.extend(after is before for after, before in zip(new[1], state[1], strict=True))
+        return new
+
+    jax.eval_shape(step, tuple(state), batch)
+    return found

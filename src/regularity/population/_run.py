@@ -1,0 +1,374 @@
+"""Members in chunks, chunks in lanes: what to train is a queue, and every core or accelerator works it off.
+
+A chunk trains through all its epochs while it is warm in the cache, then makes room for the next; so only the chunks
+in the lanes hold optimizer state. On CPU a lane is a thread: XLA runs two small programs side by side faster than
+either by its own threads (see `benchmarks/`), and one device holds what all members share.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from regularity.data import Data, each, stream_batches
+from regularity.population._program import Program, State
+
+# A member's weights and moments, times the members of a chunk, should stay in a core's share of the cache.
+_CHUNK_BYTES = 2 * 2**20
+_CHUNK_MEMBERS = {"cpu": 32}
+_BLOCK_STEPS = 16  # batches of a stream that train in one call
+_READ_ROWS = 256  # rows that are read through the network at once when scoring
+
+
+@dataclass(frozen=True)
+class Task:
+    """One member to train.
+
+    Args:
+        strengths: Strength by key of the site, for every site of the population's model.
+        seed: Sets fresh weights, masks and the order of rows.
+        epochs: How long to train.
+        learning_rate: In place of the optimizer's, or None.
+        rows: Rows to train on, or None for all.
+        held_out: Rows to score on after each epoch, or None.
+    """
+
+    strengths: dict[str, float]
+    seed: int
+    epochs: int
+    learning_rate: float | None = None
+    rows: np.ndarray | None = None
+    held_out: np.ndarray | None = None
+
+
+@dataclass
+class Outcome:
+    """What became of a member; lists and arrays have one entry an epoch.
+
+    Args:
+        history: What Keras's `fit` reports.
+        norm: Euclidean norm of all kernels.
+        zeros: Share of the kernels' entries that are near zero.
+        held_out: Score on the held-out rows.
+        seen: Score on as many of the training rows.
+        diverged: The epoch, from 1, in which weights or loss ceased to be finite; the weights are those before it.
+        weights: In the order of `model.weights`, if they were asked for.
+    """
+
+    history: dict[str, list[float]] = field(default_factory=dict)
+    norm: list[float] = field(default_factory=list)
+    zeros: list[float] = field(default_factory=list)
+    held_out: list[float] = field(default_factory=list)
+    seen: list[float] = field(default_factory=list)
+    diverged: int | None = None
+    weights: list[np.ndarray] | None = None
+
+
+# A score of outputs of (members, rows, ...), the rows' numbers and which are not padding, both of (members, rows).
+Score = Callable[[Any, np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a population trains: what all its members share.
+
+    Args:
+        data: The rows, or a stream of batches.
+        batch_size: Rows of a step.
+        shuffle: Whether each member sees its rows in a new order each epoch.
+        fresh: Whether weights are drawn anew, or those of the model carried over.
+        validation: Rows that `fit` would validate on, or None.
+        score: What to score held-out rows by: the compiled loss without penalties, or a function of the outputs.
+        keep_weights: Whether outcomes carry weights.
+        chunk: Members trained together in one program; None chooses by the size of their state.
+    """
+
+    data: Any
+    batch_size: int = 32
+    shuffle: bool = True
+    fresh: bool = True
+    validation: Data | None = None
+    score: Score | Literal["loss"] | None = None
+    keep_weights: bool = True
+    chunk: int | None = None
+
+
+def run(model: Any, tasks: Sequence[Task], plan: Plan, advance: Callable[[int], None] = lambda epochs: None) -> list[Outcome]:
+    """Train every task and return what became of it, in the order of `tasks`.
+
+    Args:
+        model: A regularized model on the JAX backend.
+        tasks: The members.
+        plan: What they share.
+        advance: Called with the number of member-epochs that are done.
+    """
+    streamed = not isinstance(plan.data, Data)
+    example = next(iter(stream_batches(plan.data))) if streamed else plan.data
+    program = Program(model, example, example.rows if streamed else min(plan.batch_size, example.rows))
+    lanes = _lanes()
+    size = plan.chunk or chunk_size(program, len(tasks), len(lanes))
+    order = sorted(range(len(tasks)), key=lambda i: -tasks[i].epochs)
+    chunks = [order[i : i + size] for i in range(0, len(order), size)]
+    chunks = [(chunk + [chunk[-1]] * (size - len(chunk)), len(chunk)) for chunk in chunks]  # the last is filled up
+    work = _Stream if streamed else _Rows
+    outcomes: list[Outcome | None] = [None] * len(tasks)
+    for chunk, found in zip(chunks, work(program, plan, tasks, lanes, advance).train(chunks), strict=True):
+        for i, outcome in zip(chunk[0][: chunk[1]], found, strict=False):
+            outcomes[i] = outcome
+    return outcomes  # type: ignore[return-value]
+
+
+def chunk_size(program: Program, members: int, lanes: int) -> int:
+    """How many members to train together: as many as stay in cache, in chunks that share the lanes evenly."""
+    state = sum(a.size * a.dtype.itemsize for group in program.own_start for a in group)
+    most = _CHUNK_MEMBERS.get(jax.default_backend(), 256)
+    fits = most if jax.default_backend() != "cpu" else min(max(_CHUNK_BYTES // max(state, 1), 1), most)
+    if program.has_convolutions:
+        fits = 1 if jax.default_backend() == "cpu" else fits
+    chunks = -(-members // fits)
+    if members >= lanes:
+        chunks = -(-chunks // lanes) * lanes
+    return -(-members // chunks)
+
+
+def _lanes() -> list[Any]:
+    """The device of each lane: a core each on CPU, an accelerator each elsewhere."""
+    devices = jax.local_devices()
+    if devices[0].platform != "cpu":
+        return devices
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return [devices[i % len(devices)] for i in range(max(cores, len(devices)))]
+
+
+class _Chunk:
+    """A chunk in training: its state on a device, and what its members have reported."""
+
+    def __init__(self, program: Program, plan: Plan, tasks: Sequence[Task], device: Any) -> None:
+        self.program, self.plan, self.tasks, self.device = program, plan, tasks, device
+        with jax.default_device(device):
+            self.state: State = program.start(
+                [t.strengths for t in tasks], [t.seed for t in tasks], [t.learning_rate for t in tasks], plan.fresh
+            )
+        self.outcomes = [Outcome() for _ in tasks]
+        self.epoch = 0
+
+    @property
+    def frozen(self) -> np.ndarray:
+        return np.array([o.diverged is not None or self.epoch >= t.epochs for t, o in zip(self.tasks, self.outcomes, strict=True)])
+
+    def record(self, report: Any, validation: dict[str, Any], scores: tuple[np.ndarray, np.ndarray] | None) -> None:
+        """Note an epoch of every member that is still in training."""
+        report, validation = jax.tree.map(np.asarray, (report, validation))
+        trained = [self.epoch < task.epochs for task in self.tasks]
+        self.epoch += 1
+        for i, outcome in enumerate(self.outcomes):
+            if not trained[i]:
+                continue
+            if not report.finite[i] and outcome.diverged is None:
+                outcome.diverged = self.epoch
+            for name, values in {**report.logs, **{f"val_{k}": v for k, v in validation.items()}}.items():
+                outcome.history.setdefault(name, []).append(float(values[i]))
+            outcome.norm.append(float(report.norm[i]))
+            outcome.zeros.append(float(report.zeros[i]))
+            if scores is not None:
+                gone = outcome.diverged is not None
+                outcome.held_out.append(float("nan") if gone else float(scores[0][i]))
+                outcome.seen.append(float("nan") if gone else float(scores[1][i]))
+
+    def finish(self) -> list[Outcome]:
+        if self.plan.keep_weights:
+            for i, outcome in enumerate(self.outcomes):
+                outcome.weights = self.program.weights(self.state, i)
+        del self.state
+        return self.outcomes
+
+
+class _Work:
+    """What rows and streams have in common: lanes, and reading members after an epoch."""
+
+    def __init__(self, program: Program, plan: Plan, tasks: Sequence[Task], lanes: Sequence[Any], advance: Callable[[int], None]) -> None:
+        self.program, self.plan, self.tasks, self.lanes, self.advance = program, plan, tasks, lanes, advance
+        self._compiled: dict[Any, Any] = {}
+        self._compiling = threading.Lock()
+        self._placed: dict[Any, Any] = {}
+
+    def call(self, name: str, device: Any, *arguments: Any) -> Any:
+        """Call a function of the program, compiled once for a device and the arguments' shapes, whatever the lane."""
+        shapes = jax.tree.map(lambda a: (a.shape, a.dtype), arguments)
+        leaves, structure = jax.tree.flatten(shapes, is_leaf=lambda s: isinstance(s, tuple) and len(s) == 2 and isinstance(s[0], tuple))
+        key = (name, device, structure, tuple(leaves))
+        with self._compiling:  # also since Keras keeps losses on the model while it traces
+            if key not in self._compiled:
+                donated = (0,) if name in ("epoch", "advance", "report") else ()
+                function = jax.jit(getattr(self.program, name), donate_argnums=donated)
+                with jax.default_device(device):
+                    self._compiled[key] = function.lower(*arguments).compile()
+        return self._compiled[key](*arguments)
+
+    def place(self, name: str, value: Any, device: Any) -> Any:
+        """Put something that all members read on a device, once."""
+        with self._compiling:
+            if (name, device) not in self._placed:
+                self._placed[name, device] = jax.device_put(value, device)
+            return self._placed[name, device]
+
+    def shared(self, device: Any) -> Any:
+        return self.place("shared", self.program.shared, device)
+
+    def validate(self, chunk: _Chunk) -> dict[str, Any]:
+        validation = self.plan.validation
+        if validation is None:
+            return {}
+        steps, size = divmod(validation.rows, self.plan.batch_size)
+        rows = np.arange(validation.rows, dtype="int32")
+        order, tail = rows[: steps * self.plan.batch_size].reshape(steps, self.plan.batch_size), rows[validation.rows - size :]
+        data = self.place("validation", validation.batch(), chunk.device)
+        return self.call("validate", chunk.device, chunk.state, self.shared(chunk.device), data, order, tail)
+
+    def train(self, chunks: Sequence[tuple[list[int], int]]) -> Iterator[list[Outcome]]:
+        raise NotImplementedError
+
+
+class _Rows(_Work):
+    """Training on arrays: each chunk runs through all its epochs in one lane."""
+
+    def train(self, chunks: Sequence[tuple[list[int], int]]) -> Iterator[list[Outcome]]:
+        self._longest = max(self._row_count(task) for task in self.tasks)
+        self._per_member = self.plan.shuffle or any(task.rows is not None for task in self.tasks)
+        self._stop = threading.Event()
+        idle = list(self.lanes)
+        with ThreadPoolExecutor(min(len(self.lanes), len(chunks))) as lanes:
+
+            def work(chunk: tuple[list[int], int]) -> list[Outcome]:
+                device = idle.pop()
+                try:
+                    return self._train_chunk([self.tasks[i] for i in chunk[0]], chunk[1], device)
+                finally:
+                    idle.append(device)
+
+            try:
+                yield from lanes.map(work, chunks)
+            finally:
+                self._stop.set()
+
+    def _train_chunk(self, tasks: Sequence[Task], members: int, device: Any) -> list[Outcome]:
+        chunk = _Chunk(self.program, self.plan, tasks, device)
+        data = self.place("data", self.plan.data.batch(), device)
+        for epoch in range(max(task.epochs for task in tasks)):
+            if self._stop.is_set():
+                break
+            order, tail = self._order(tasks, epoch)
+            chunk.state, report = self.call("epoch", device, chunk.state, self.shared(device), chunk.frozen, data, order, tail)
+            chunk.record(report, self.validate(chunk), self._scores(chunk, data))
+            self.advance(sum(epoch < task.epochs for task in tasks[:members]))
+        return chunk.finish()
+
+    def _row_count(self, task: Task) -> int:
+        return self.plan.data.rows if task.rows is None else len(task.rows)
+
+    def _order(self, tasks: Sequence[Task], epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of an epoch's full steps and of its ragged last one.
+
+        An epoch is the same number of rows for every member: one whose fold has a row less draws a row once more.
+        """
+        steps, size = divmod(self._longest, self.plan.batch_size)
+        if not self._per_member:
+            rows = np.arange(self._longest, dtype="int32")
+            return rows[: steps * self.plan.batch_size].reshape(steps, -1), rows[self._longest - size :]
+        rows = np.stack([self._member_order(task, epoch) for task in tasks]).astype("int32")  # (members, rows)
+        full = rows[:, : steps * self.plan.batch_size].reshape(len(tasks), steps, self.plan.batch_size)
+        return np.ascontiguousarray(full.swapaxes(0, 1)), rows[:, self._longest - size :]
+
+    def _member_order(self, task: Task, epoch: int) -> np.ndarray:
+        rows = np.arange(self.plan.data.rows) if task.rows is None else task.rows
+        random = np.random.default_rng([task.seed, epoch])
+        order = random.permutation(rows) if self.plan.shuffle else rows
+        while len(order) < self._longest:
+            order = np.concatenate([order, random.permutation(rows)[: self._longest - len(order)]])
+        return order
+
+    def _scores(self, chunk: _Chunk, data: Any) -> tuple[np.ndarray, np.ndarray] | None:
+        """Held-out scores of a chunk's members and scores on as many of the rows they train on."""
+        if self.plan.score is None:
+            return None
+        found = []
+        for rows in ([task.held_out for task in chunk.tasks], [_sample(task) for task in chunk.tasks]):
+            longest = max(len(r) for r in rows)
+            size = min(longest, _READ_ROWS)
+            blocks = -(-longest // size)
+            padded = np.stack([np.resize(r, blocks * size) for r in rows]).astype("int32")
+            valid = np.arange(blocks * size) < np.array([[len(r)] for r in rows])
+            in_blocks = np.ascontiguousarray(padded.reshape(len(rows), blocks, size).swapaxes(0, 1))
+            if self.plan.score == "loss":
+                weight = np.ascontiguousarray(valid.reshape(len(rows), blocks, size).swapaxes(0, 1)).astype("float32")
+                losses = self.call("losses", chunk.device, chunk.state, self.shared(chunk.device), data, in_blocks, weight)
+                found.append(-np.asarray(losses))
+                continue
+            outputs = self.call("predict", chunk.device, chunk.state, self.shared(chunk.device), data[0], in_blocks)
+            joined = jax.tree.map(lambda a: np.moveaxis(np.asarray(a), 1, 0).reshape((len(rows), -1) + a.shape[3:]), outputs)  # noqa: B023
+            found.append(self.plan.score(joined, padded, valid))
+        return found[0], found[1]
+
+
+def _sample(task: Task) -> np.ndarray:
+    """As many of a member's training rows as it has held-out ones, the same in every epoch."""
+    assert task.rows is not None and task.held_out is not None
+    return np.random.default_rng([task.seed, 2**32]).permutation(task.rows)[: max(len(task.held_out), 1)]
+
+
+class _Stream(_Work):
+    """Training on a stream: each batch is read once and trains every chunk, so all chunks are in memory at once."""
+
+    def train(self, chunks: Sequence[tuple[list[int], int]]) -> Iterator[list[Outcome]]:
+        held = [
+            _Chunk(self.program, self.plan, [self.tasks[i] for i in chunk[0]], self.lanes[n % len(self.lanes)])
+            for n, chunk in enumerate(chunks)
+        ]
+        with ThreadPoolExecutor(min(len(self.lanes), len(chunks))) as lanes:
+            for epoch in range(max(task.epochs for task in self.tasks)):
+                finite = [np.ones(len(chunk.tasks), bool) for chunk in held]
+                for block in _blocks(self.plan.data):
+                    finite = list(lanes.map(lambda pair: self._advance(*pair, block), zip(held, finite, strict=True)))  # noqa: B023
+                for chunk, ok, (_, members) in zip(held, finite, chunks, strict=True):
+                    chunk.state, report = self.call("report", chunk.device, chunk.state, ok)
+                    chunk.record(report, self.validate(chunk), None)
+                    self.advance(sum(epoch < task.epochs for task in chunk.tasks[:members]))
+        yield from (chunk.finish() for chunk in held)
+
+    def _advance(self, chunk: _Chunk, finite: np.ndarray, block: Data) -> np.ndarray:
+        """Train a chunk on the batches of a block; returns which members have been finite so far."""
+        batches = keras_leading(block)
+        data = jax.device_put(jax.tree.map(lambda a: a.reshape((-1,) + a.shape[2:]), block.batch()), chunk.device)
+        order = np.arange(batches[0] * batches[1], dtype="int32").reshape(batches)
+        none = np.zeros(0, "int32")
+        frozen = chunk.frozen | ~finite
+        chunk.state, still = self.call("advance", chunk.device, chunk.state, self.shared(chunk.device), frozen, data, order, none)
+        return finite & np.asarray(still | jnp.asarray(frozen & finite))
+
+
+def keras_leading(block: Data) -> tuple[int, int]:
+    """Batches and rows of a block of (batches, rows, ...)."""
+    shape = jax.tree.leaves(block.x)[0].shape
+    return shape[0], shape[1]
+
+
+def _blocks(stream: Any) -> Iterator[Data]:
+    """Runs of batches of one shape, stacked to (batches, rows, ...)."""
+    run: list[Data] = []
+
+    def stacked() -> Data:
+        return Data(*(each(lambda *a: np.stack(a), *(getattr(b, part) for b in run)) for part in ("x", "y", "sample_weight")))
+
+    for batch in stream_batches(stream):
+        if run and (batch.rows != run[0].rows or len(run) == _BLOCK_STEPS):
+            yield stacked()
+            run = []
+        run.append(batch)
+    if run:
+        yield stacked()

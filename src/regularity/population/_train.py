@@ -1,0 +1,211 @@
+"""`rg.train`: any number of recipes and seeds, trained at once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import keras
+
+from regularity import data as _data
+from regularity.population import _worker
+from regularity.population._progress import Progress
+from regularity.population._run import Outcome, Plan, Task, run
+from regularity.recipe import Recipe, sites_of
+from regularity.recipe._regularized import regularize
+from regularity.recipe._sites import Site, resolve
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network that was trained: a recipe, a seed and, within a path or a search, a fold.
+
+    Args:
+        recipe: What it was trained with, on top of what the model brings.
+        seed: Set its weights, masks and the order of its rows.
+        fold: Which fold was held out, or None.
+        history: Keras's dict of lists, one entry an epoch.
+        diverged: The epoch, from 1, in which weights or loss ceased to be finite, or None; its weights are those before.
+    """
+
+    recipe: Recipe
+    seed: int
+    fold: int | None
+    history: dict[str, list[float]]
+    diverged: int | None = None
+    _given: Any = field(default=None, repr=False, compare=False)
+    _weights: Any = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def model(self) -> keras.Model:
+        """The trained network as plain Keras, which loads without Regularity."""
+        plain = self.recipe.apply(self._given).to_keras()
+        plain.set_weights(self._weights)
+        return plain
+
+
+def train(
+    model: Any,
+    x: Any,
+    y: Any = None,
+    recipes: Any = None,
+    *,
+    seeds: int | Sequence[int] = 1,
+    epochs: int = 1,
+    batch_size: int = 32,
+    validation_data: Any = None,
+    shuffle: bool = True,
+    init: Literal["fresh", "keep"] = "fresh",
+    sample_weight: Any = None,
+    class_weight: Mapping[int, float] | None = None,
+    callbacks: Sequence[Any] | None = None,
+    verbose: bool | int | Literal["auto"] = "auto",
+) -> list[Member]:
+    """Train a model with any number of recipes and seeds at once; each member equals `recipe.apply(model).fit(...)` alone.
+
+    Args:
+        model: A compiled Keras model; it is not touched.
+        x: Arrays, data frames or tensors of (rows, ...), a dict or list of them for several inputs, or a stream that
+            gives batches (PyDataset, tf.data.Dataset, DataLoader), which is read once an epoch for all members.
+        y: Targets likewise; None with a stream.
+        recipes: A recipe or a list of them, each a `Recipe` or a mapping; None is the model as given.
+        seeds: How many seeds for each recipe (0, 1, …), or which.
+        epochs: Passes through the data; a recipe's own `epochs` comes first.
+        batch_size: Rows of a step.
+        validation_data: `(x, y)` or `(x, y, sample_weight)`, or a stream; scored after each epoch as `fit` does.
+        shuffle: Whether each member sees its rows in a new order each epoch.
+        init: `fresh` draws weights by the model's own initializers, `keep` starts from those of the model.
+        sample_weight: Weights of (rows,).
+        class_weight: Mapping from class to weight, not together with `sample_weight`.
+        callbacks: Keras callbacks. They see one model at a time, so members are then trained one after the other.
+        verbose: 1 shows progress, 0 nothing; `auto` shows it on a terminal.
+
+    Returns:
+        The members, seeds within recipes, in the order given.
+
+    Raises:
+        ValueError: If model, data or recipes don't fit each other; nothing has been compiled then.
+
+    Example:
+        >>> import keras, numpy as np, regularity as rg
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(2, "softmax")])
+        >>> model.compile("adam", "sparse_categorical_crossentropy")
+        >>> x, y = np.random.default_rng(0).normal(size=(64, 4)), np.arange(64) % 2
+        >>> members = rg.train(model, x, y, [{"l2": 0.0}, {"l2": 0.1}], seeds=2, epochs=3)
+        >>> [(m.recipe["l2"], m.seed) for m in members]
+        [(0.0, 0), (0.0, 1), (0.1, 0), (0.1, 1)]
+    """
+    sites = sites_of(model)
+    chosen = as_recipes(recipes)
+    numbers = checked_seeds(seeds)
+    plan = Plan(
+        data=checked_data(model, x, y, sample_weight, class_weight),
+        batch_size=checked_count(batch_size, "batch_size"),
+        shuffle=bool(shuffle),
+        fresh=checked_init(init) == "fresh",
+        validation=checked_validation(model, validation_data),
+    )
+    epochs = checked_count(epochs, "epochs")
+    pairs = [(recipe, seed) for recipe in chosen for seed in numbers]
+    values = strengths_for(model, sites, chosen)
+    if callbacks:
+        return [_fit_alone(model, recipe, seed, epochs, plan, callbacks, verbose) for recipe, seed in pairs]
+    tasks = [
+        Task(values[i // len(numbers)], seed, recipe.epochs or epochs, recipe.learning_rate)
+        for i, (recipe, seed) in enumerate(pairs)
+    ]
+    outcomes = train_tasks(model, sites, tasks, plan, verbose)
+    return [
+        Member(recipe, seed, None, outcome.history, outcome.diverged, model, outcome.weights)
+        for (recipe, seed), outcome in zip(pairs, outcomes, strict=True)
+    ]
+
+
+def train_tasks(model: Any, sites: Sequence[Site], tasks: Sequence[Task], plan: Plan, verbose: Any = 0) -> list[Outcome]:
+    """Train tasks on every core or accelerator of this machine: here where Keras runs on JAX, else in a process that does.
+
+    Args:
+        model: The user's model.
+        sites: Its sites.
+        tasks: The members, all with strengths for the same sites.
+        plan: What they share.
+        verbose: Whether to show progress.
+    """
+    with Progress(len(tasks), sum(task.epochs for task in tasks), verbose) as progress:
+        if keras.backend.backend() == "jax":
+            return run(regularize(model, sites, tasks[0].strengths), tasks, plan, progress.advance)
+        return _worker.run_elsewhere(model, tasks, plan, progress.advance)
+
+
+def strengths_for(model: Any, sites: Sequence[Site], recipes: Sequence[Recipe]) -> list[dict[str, float]]:
+    """Each recipe's strengths over the sites that any of them sets or the model brings; 0 where it sets none."""
+    resolved = [resolve(recipe.strengths, sites, model) for recipe in recipes]
+    keys = [site.key for site in sites if any(site.key in values for values in resolved)]
+    return [{key: values.get(key, 0.0) for key in keys} for values in resolved]
+
+
+def as_recipes(recipes: Any) -> list[Recipe]:
+    """One or several recipes, as `Recipe` or mapping, as a list."""
+    if recipes is None or isinstance(recipes, (Recipe, Mapping)):
+        recipes = [recipes]
+    if isinstance(recipes, str) or not isinstance(recipes, Sequence) or not recipes:
+        raise TypeError(f"Expected a recipe, a mapping such as {{'l2': 0.001}}, or a list of them. Received: recipes={recipes!r}")
+    return [recipe if isinstance(recipe, Recipe) else Recipe(recipe) for recipe in recipes]
+
+
+def checked_seeds(seeds: Any) -> list[int]:
+    """The seeds themselves, from how many or which."""
+    numbers = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
+    if not numbers or any(not 0 <= n < 2**31 for n in numbers):
+        raise ValueError(f"Invalid value received for argument `seeds`. Expected how many (from 1), or a list of whole numbers from 0. Received: seeds={seeds}")
+    return numbers
+
+
+def checked_count(value: Any, name: str) -> int:
+    """A whole number from 1."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
+        raise ValueError(f"Invalid value received for argument `{name}`. Expected a whole number from 1. Received: {name}={value!r}")
+    return int(value)
+
+
+def checked_init(init: Any) -> str:
+    if init not in ("fresh", "keep"):
+        raise ValueError(f"Invalid value received for argument `init`. Expected 'fresh' or 'keep'. Received: init={init!r}")
+    return init
+
+
+def checked_data(model: Any, x: Any, y: Any, sample_weight: Any, class_weight: Any) -> Any:
+    """Rows, checked; or a stream, as it is."""
+    if not _data.is_stream(x):
+        return _data.to_data(model, x, y, sample_weight, class_weight)
+    extra = [name for name, value in (("y", y), ("sample_weight", sample_weight), ("class_weight", class_weight)) if value is not None]
+    if extra:
+        raise ValueError(f"Expected a stream to bring targets and weights itself, as `(x, y)` or `(x, y, sample_weight)`. Received: also {extra}.")
+    return x
+
+
+def checked_validation(model: Any, validation: Any) -> _data.Data | None:
+    if validation is None:
+        return None
+    if _data.is_stream(validation):
+        return _data.gather(validation)
+    if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
+        raise ValueError(f"Expected `validation_data` as (x, y), (x, y, sample_weight) or a stream. Received: {type(validation).__name__}")
+    return _data.to_data(model, *validation, name="validation_data")
+
+
+def _fit_alone(model: Any, recipe: Recipe, seed: int, epochs: int, plan: Plan, callbacks: Sequence[Any], verbose: Any) -> Member:
+    """Train one member with Keras's own `fit`, for callbacks to watch."""
+    applied = recipe.apply(model, init="fresh" if plan.fresh else "keep", seed=seed)
+    if isinstance(plan.data, _data.Data):
+        arguments = {"x": plan.data.x, "y": plan.data.y, "sample_weight": plan.data.sample_weight, "batch_size": plan.batch_size, "shuffle": plan.shuffle}
+    else:
+        arguments = {"x": plan.data}
+    history = applied.fit(  # type: ignore[attr-defined]
+        **arguments,
+        epochs=recipe.epochs or epochs,
+        validation_data=None if plan.validation is None else plan.validation.batch(),
+        callbacks=list(callbacks),
+        verbose=0 if verbose == "auto" else verbose,
+    )
+    return Member(recipe, seed, None, history.history, None, model, applied.get_weights())  # type: ignore[attr-defined]

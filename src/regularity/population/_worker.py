@@ -1,0 +1,80 @@
+"""A population for users whose Keras runs on TensorFlow or torch: a process on JAX takes the model and gives results back."""
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import keras
+
+from regularity import _keras
+from regularity.data import Data, gather
+from regularity.population._run import Outcome, Plan, Task
+
+_EPOCHS = "regularity-epochs "  # before the number of member-epochs done, on a line of the worker's standard output
+
+
+def run_elsewhere(model: Any, tasks: Sequence[Task], plan: Plan, advance: Callable[[int], None]) -> list[Outcome]:
+    """Train tasks in a process where Keras runs on JAX; everything goes there and back by files.
+
+    A stream is read once, into memory: its batches can't be read from another process.
+
+    Raises:
+        RuntimeError: If the process fails, with what it said.
+    """
+    if not isinstance(plan.data, Data):
+        plan = replace(plan, data=gather(plan.data))
+    with tempfile.TemporaryDirectory(prefix="regularity-") as folder:
+        sent, returned = Path(folder, "sent"), Path(folder, "returned")
+        model.save(Path(folder, "model.keras"))
+        sent.write_bytes(cloudpickle.dumps((_keras.custom_objects(model), list(tasks), plan)))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "regularity.population._worker", folder],
+            env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            stdout=subprocess.PIPE,
+            stderr=(errors := tempfile.TemporaryFile("w+")),  # noqa: SIM115
+            text=True,
+        )
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith(_EPOCHS):
+                    advance(int(line.removeprefix(_EPOCHS)))
+            if process.wait() != 0:
+                errors.seek(0)
+                raise RuntimeError(f"Training in a process on JAX failed:\n{errors.read()[-4000:]}")
+        finally:
+            process.kill()
+            process.wait()
+            errors.close()
+        return cloudpickle.loads(returned.read_bytes())
+
+
+def _work(folder: str) -> None:
+    from regularity.population._run import run
+    from regularity.recipe import sites_of
+    from regularity.recipe._regularized import regularize
+
+    custom_objects, tasks, plan = cloudpickle.loads(Path(folder, "sent").read_bytes())
+    out = sys.stdout
+
+    def advance(epochs: int) -> None:
+        print(f"{_EPOCHS}{epochs}", file=out, flush=True)
+
+    with contextlib.redirect_stdout(io.StringIO()):  # what a model prints is no progress
+        # the model comes from the user's own process, so its lambdas are as safe here as there
+        model = keras.saving.load_model(Path(folder, "model.keras"), custom_objects=custom_objects, safe_mode=False)
+        applied = regularize(model, sites_of(model), tasks[0].strengths)
+        outcomes = run(applied, tasks, plan, advance)
+    Path(folder, "returned").write_bytes(cloudpickle.dumps(outcomes))
+
+
+if __name__ == "__main__":
+    _work(sys.argv[1])
