@@ -24,4 +24,6 @@ def seeded() -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Warnings are errors, but for this one, which Keras causes in itself when it makes an array of a variable."""
-    config.addinivalue_line("filterwarnings", "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+    config.addinivalue_line(
+        "filterwarnings", "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
+    )

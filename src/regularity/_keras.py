@@ -274,6 +274,20 @@ def metrics_result(model: Any, values: list[Any]) -> dict[str, Any]:
         return model.get_metrics_result()
 
 
+def portable_compile_config(model: Any) -> dict[str, Any]:
+    """A model's compile configuration for another backend: torch names optimizers by classes of its own."""
+
+    def portable(value: Any) -> Any:
+        if isinstance(value, dict):
+            value = {key: portable(item) for key, item in value.items()}
+            if str(value.get("module")).startswith("keras.src.backend."):
+                value["module"] = "keras.optimizers"
+            return value
+        return [portable(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    return portable(model.get_compile_config())
+
+
 def custom_objects(model: Any) -> dict[str, Any]:
     """Classes and functions that are not Keras's own and that a process must know to load `model`."""
     found = dict(keras.saving.get_custom_objects())
@@ -285,3 +299,9 @@ def custom_objects(model: Any) -> dict[str, Any]:
         if kind.__module__.partition(".")[0] not in ("keras", "builtins"):
             found.setdefault(kind.__name__, kind)
     return found
+
+
+def compiled_loss(model: Any) -> Any:
+    """The loss that a model was compiled with, in the form it was given (`_compile_config`)."""
+    loss = model._compile_config.config.get("loss")
+    return loss[0] if isinstance(loss, (list, tuple)) and len(loss) == 1 else loss

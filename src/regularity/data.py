@@ -228,7 +228,7 @@ def _outputs(model: Any, y: Any, name: str) -> list[tuple[str, np.ndarray, str, 
         return []
     if len(outputs) != len(leaves):
         return []
-    losses = model._compile_config.config.get("loss")
+    losses = _keras.compiled_loss(model)
     if isinstance(losses, dict):
         keys = list(y) if isinstance(y, dict) else names
         picked = [losses.get(key) for key in keys]

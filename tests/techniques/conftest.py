@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def gradient() -> Callable[[Callable[[Any], Any], Any], Any]:
-    """A function `gradient(f, x)`: the gradient of the scalar `f(x)`, as a NumPy array in x's own precision."""
+    """A function `gradient(f, x)`: of the scalar `f(x)`, in x's precision; zeros where `f` does not depend on `x`."""
 
     def with_jax(function: Callable[[Any], Any], x: Any) -> Any:
         import jax
@@ -22,12 +22,14 @@ def gradient() -> Callable[[Callable[[Any], Any], Any], Any]:
         with tf.GradientTape() as tape:
             tape.watch(x)
             value = function(x)
-        return tape.gradient(value, x)
+        return tape.gradient(value, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
     def with_torch(function: Callable[[Any], Any], x: Any) -> Any:
         x = x.detach().requires_grad_(True)
-        function(x).backward()
-        return x.grad
+        value = function(x)
+        if value.requires_grad:
+            value.backward()
+        return keras.ops.zeros_like(x) if x.grad is None else x.grad
 
     ways = {"jax": with_jax, "tensorflow": with_tensorflow, "torch": with_torch}
     way = ways[keras.backend.backend()]

@@ -4,6 +4,8 @@ import copy
 import json
 import math
 import pickle
+import re
+import warnings
 from fractions import Fraction
 
 import keras
@@ -81,7 +83,7 @@ def test_any_real_number_in_range_is_taken(kind, name, upper, value):
 def test_tensor_without_axes_is_taken(kind, name, upper, dtype):
     value = keras.ops.ones((), dtype=dtype)
     assert float(getattr(kind(**{name: value}), name)) == 1.0
-    assert float(getattr(kind(**{name: keras.Variable(value)}), name)) == 1.0
+    assert float(getattr(kind(**{name: keras.Variable(value, trainable=False)}), name)) == 1.0
 
 
 @each_strength
@@ -130,9 +132,12 @@ X, Y = data.normal(size=(ROWS, 5)).astype("float32"), data.normal(size=(ROWS, 2)
 AT_FIRST = {"l1": 0.01, "l2": 0.02, "activity_l1": 0.03, "activity_l2": 0.04, "rate": 0.0}
 
 
-def build(regularizers, dropout, strengths=AT_FIRST, **compiled):
+def build(regularizers, dropout, strengths):
     """One layer for each way to hold a strength. The rate of learning is 0, so that losses can be compared."""
     s = strengths
+    activity = {}
+    if "activity_l1" in s:
+        activity["activity_regularizer"] = regularizers.L1L2(s["activity_l1"], s["activity_l2"])
     model = keras.Sequential(
         [
             keras.Input((5,)),
@@ -141,7 +146,7 @@ def build(regularizers, dropout, strengths=AT_FIRST, **compiled):
                 6,
                 activation="tanh",
                 kernel_regularizer=regularizers.L1(s["l1"]),
-                activity_regularizer=regularizers.L1L2(s["activity_l1"], s["activity_l2"]),
+                **activity,
                 name="hidden",
             ),
             dropout(s["rate"], seed=1, name="dropout"),
@@ -150,12 +155,12 @@ def build(regularizers, dropout, strengths=AT_FIRST, **compiled):
     )
     weights = np.random.default_rng(1)
     model.set_weights([weights.normal(size=w.shape) for w in model.get_weights()])
-    model.compile(keras.optimizers.SGD(0.0), "mse", **compiled)
+    model.compile(keras.optimizers.SGD(0.0), keras.losses.MeanSquaredError())
     return model
 
 
-def ours(strengths=AT_FIRST, **compiled):
-    return build(rg.regularizers, rg.layers.Dropout, strengths, **compiled)
+def ours(strengths=AT_FIRST):
+    return build(rg.regularizers, rg.layers.Dropout, strengths)
 
 
 def stock(strengths=AT_FIRST):
@@ -197,10 +202,11 @@ def evaluate(model):
 
 @pytest.fixture(scope="module")
 def fitted():
-    """A model that has been fitted and evaluated once; each test sets all strengths that it relies on."""
+    """A model that has been fitted, evaluated and asked once; each test sets all strengths that it relies on."""
     model = ours()
     fit(model)
     evaluate(model)
+    model.predict(X, verbose=0)
     return model
 
 
@@ -246,11 +252,7 @@ def test_rate_changed_after_fit_acts_without_a_retrace(fitted, stock_losses, cha
     assert fit(fitted) == pytest.approx(np.square(bias - Y).mean() + penalties, rel=1e-5)
     assert evaluate(fitted) == pytest.approx(stock_losses["at first"], rel=1e-5)
     if BACKEND != "torch":
-        assert CountsTraces.traces == before + BACKEND_PREDICTS
-
-
-# `predict` is compiled once for the module, by whichever of the tests above comes first to it.
-BACKEND_PREDICTS = 0
+        assert CountsTraces.traces == before
 
 
 def test_traces_are_counted():
@@ -280,7 +282,7 @@ def test_penalty_shrinks_what_is_trained():
         assign(model, "l2", l2)
         fit(model, epochs=5)
         norms.append(np.linalg.norm(model.get_layer("out").get_weights()[0]))
-    assert norms[1] < 0.6 * norms[0]
+    assert norms[1] < 0.8 * norms[0]  # five steps of 0.1 * 2 * 0.5 would alone leave 0.9 ** 5, about 0.6
 
 
 def through_file(model, folder):
@@ -295,15 +297,10 @@ def through_weights(model, folder):
     return other
 
 
-def through_legacy_file(model, folder):
-    model.save(folder / "model.h5")
-    return keras.models.load_model(folder / "model.h5")
-
-
 def through_clone(model, folder):
     other = keras.models.clone_model(model)
     other.set_weights(model.get_weights())
-    other.compile(keras.optimizers.SGD(0.0), "mse")
+    other.compile(keras.optimizers.SGD(0.0), keras.losses.MeanSquaredError())
     return other
 
 
@@ -318,19 +315,17 @@ CHANGED = {"l1": 0.1, "l2": 0.3, "activity_l1": 0.5, "activity_l2": 0.7, "rate":
 CHANGED_ACTIVITY = {name: CHANGED[name] for name in ("activity_l1", "activity_l2")}
 
 
-@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 @pytest.mark.parametrize(
     "way",
     [
         through_file,
         through_weights,
-        through_legacy_file,
         through_clone,
         through_json,
         lambda model, _: pickle.loads(pickle.dumps(model)),
         lambda model, _: copy.deepcopy(model),
     ],
-    ids=["keras", "weights.h5", "h5", "clone_model", "json", "pickle", "deepcopy"],
+    ids=["keras", "weights.h5", "clone_model", "json", "pickle", "deepcopy"],
 )
 def test_strengths_assigned_after_fit_survive(fitted, tmp_path, way):
     for name, value in CHANGED.items():
@@ -344,6 +339,16 @@ def test_strengths_assigned_after_fit_survive(fitted, tmp_path, way):
     # What came back is a weight again, not a constant.
     assign(again, "rate", 1.0)
     assert not array(again.get_layer("dropout")(np.ones((2, 6), "float32"), training=True)).any()
+
+
+def test_strengths_survive_the_legacy_file_format(tmp_path):
+    model = ours()  # its own, since Keras forgets the optimizer of a model that it saves in this format
+    for name, value in CHANGED.items():
+        assign(model, name, value)
+    model.save(tmp_path / "model.h5")
+    again = keras.models.load_model(tmp_path / "model.h5")
+    assert strengths_of(again) == strengths_of(model)
+    np.testing.assert_allclose(again.predict(X, verbose=0), model.predict(X, verbose=0), rtol=1e-5)
 
 
 def test_components_themselves_can_be_copied_and_pickled():
@@ -401,7 +406,9 @@ def test_one_instance_in_attention_survives_loading(tmp_path):
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     assert [float(v) for v in again.variables if v.name == "l2"] == [0.5]
-    np.testing.assert_allclose([float(array(x)) for x in again.losses], [float(array(x)) for x in model.losses], rtol=1e-6)
+    np.testing.assert_allclose(
+        [float(array(x)) for x in again.losses], [float(array(x)) for x in model.losses], rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("file", ["model.weights.h5", "model.keras"])
@@ -431,23 +438,54 @@ def test_weights_are_those_of_the_stock_model_and_variables_have_the_strengths()
     assert len(held) == len(AT_FIRST) + 1  # and the seed of dropout
 
 
-# Keras says so of each layer that holds no kernel, its own Dropout among them.
+def test_one_strength_can_be_given_the_value_of_another():
+    first, second = rg.regularizers.L2(0.25), rg.regularizers.L2(0.5)
+    second.l2 = first.l2
+    third = rg.regularizers.L2(first.l2)
+    first.l2 = 0.75
+    for penalty in (second, third):
+        assert float(penalty.l2) == 0.25
+        assert [v.name for v in penalty.variables] == ["l2"]
+
+
+# Keras says so of each layer that has no kernel, its own Dropout among them.
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method implemented:UserWarning")
-def test_model_can_be_quantized():
-    models = ours(), stock()
+def test_quantize_takes_the_layers_without_our_penalties_and_names_the_penalty_that_keeps_one_out(tmp_path):
+    models = ours({**AT_FIRST, "rate": 0.5}), stock({**AT_FIRST, "rate": 0.5})
     for model in models:
+        model.pop()
+        model.add(keras.layers.Dense(2, kernel_initializer="ones", name="out"))
+    model, expected = models
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         model.quantize("int8")
-    np.testing.assert_allclose(*(model.predict(X, verbose=0) for model in models), rtol=1e-5)
-    assert strengths_of(models[0]) == pytest.approx(AT_FIRST)
-    assert keras.backend.standardize_dtype(models[0].get_layer("out").kernel.dtype) == "int8"
+    said = [str(warning.message) for warning in caught]
+    for kind in ("L1", "L1L2"):
+        assert any(re.match(rf"{kind} '.*' keeps its layer from being quantized", text) for text in said)
+    kinds = [keras.backend.standardize_dtype(model.get_layer(name).kernel.dtype) for name in ("hidden", "out")]
+    assert kinds == ["float32", "int8"]
+    expected.quantize("int8", filters="out")
+    np.testing.assert_allclose(*(m.predict(X, verbose=0) for m in models), rtol=1e-5)
+
+    # The way round that the warning names.
+    model = ours()
+    model.save_weights(tmp_path / "model.weights.h5")
+    expected = stock()
+    expected.load_weights(tmp_path / "model.weights.h5")
+    expected.quantize("int8")
+    assert keras.backend.standardize_dtype(expected.get_layer("hidden").kernel.dtype) == "int8"
+    np.testing.assert_allclose(expected.predict(X, verbose=0), model.predict(X, verbose=0), atol=0.05)
 
 
 def test_strengths_stay_in_single_precision_where_layers_compute_in_half(mixed_policy):
     strengths = {**AT_FIRST, "l2": 1e-9, "activity_l1": 1e-7}  # 1e-9 is 0 in float16
+    if BACKEND == "tensorflow":  # where Keras fails to add an activity penalty in half precision to its other losses
+        strengths = {name: value for name, value in strengths.items() if not name.startswith("activity")}
     model, expected = ours(strengths), stock(strengths)
-    kinds = {keras.backend.standardize_dtype(getattr(*holder).dtype) for holder in holders(model).values()}
-    assert kinds == {"float32"}
-    assert strengths_of(model) == pytest.approx(strengths, rel=1e-6)
+    held = {v.name: v for v in model.non_trainable_variables if v.shape == ()}
+    assert {keras.backend.standardize_dtype(v.dtype) for v in held.values()} == {"float32"}
+    assert float(held["rate"]) == 0
+    assert float(model.get_layer("out").kernel_regularizer.l2) == pytest.approx(1e-9, rel=1e-6)
     assert fit(model) == pytest.approx(evaluate(expected), rel=2**-7)
     assign(model, "l2", 0.5)
     norm = np.square(model.get_layer("out").get_weights()[0]).sum()

@@ -9,6 +9,7 @@ What no step changes and no member has of its own (a frozen backbone) is shared,
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -77,46 +78,55 @@ class Program:
     def start(self, strengths: Sequence[dict[str, float]], seeds: Sequence[int], learning_rates: Sequence[float | None], fresh: bool) -> State:
         """The first state of members, one for each of `strengths`, `seeds` and `learning_rates`."""
         members = len(seeds)
-        own = self.own_start
-        state = State(*[[jnp.repeat(a[None], members, 0) for a in group] for group in own])
+        # stacked on the host: eager JAX would compile a small program for each variable
+        state = State(*[[np.repeat(np.asarray(a)[None], members, 0) for a in group] for group in self.own_start])
         where = self._positions()
         for key, variable in self.model.strengths.items():
             group, i = where[id(variable)]
-            state[group][i] = jnp.asarray([values[key] for values in strengths], "float32")
+            state[group][i] = np.array([values[key] for values in strengths], "float32")
         generators = _keras.seed_generators(self.model)
         for (_, generator), states in zip(generators, _regularized.seed_states(self.model, seeds), strict=True):
             group, i = where[id(generator.state)]
-            state[group][i] = jnp.asarray(states, state[group][i].dtype)
+            state[group][i] = states.astype(state[group][i].dtype)
         if any(rate is not None for rate in learning_rates):
             group, i = where[id(_keras.learning_rate_variable(self.model.optimizer))]
-            given = np.asarray(state[group][i])
-            state[group][i] = jnp.asarray([g if r is None else r for g, r in zip(given, learning_rates, strict=True)], given.dtype)
+            given = state[group][i]
+            state[group][i] = np.array([g if r is None else r for g, r in zip(given, learning_rates, strict=True)], given.dtype)
         if fresh:
-            for variable, values in zip(*self._draw(seeds), strict=True):
+            for (variable, _), values in zip(self._drawn, self._draw(seeds), strict=True):
                 group, i = where[id(variable)]
                 state[group][i] = values
-        return state
+        return jax.device_put(state)
 
-    def _draw(self, seeds: Sequence[int]) -> tuple[list[Any], list[jax.Array]]:
+    @cached_property
+    def _drawn(self) -> list[tuple[Any, Any]]:
+        """The variables that members draw anew, with their initializers."""
+        return _regularized.drawn_anew(self.model)
+
+    @cached_property
+    def _draw_at_once(self) -> Any:
+        """Draw all that initializers draw, for streams of (members, variables).
+
+        A program of its own: an orthogonal matrix drawn inside the training program hung (JAX 0.10.2).
+        """
+
+        def one(streams: jax.Array) -> list[jax.Array | None]:
+            keys = [jnp.stack([stream, jnp.uint32(0)]) for stream in streams]
+            return [
+                _keras.draw_with_key(initializer, variable, key) if isinstance(initializer, keras.Initializer) else None
+                for (variable, initializer), key in zip(self._drawn, keys, strict=True)
+            ]
+
+        return jax.jit(jax.vmap(one))
+
+    def _draw(self, seeds: Sequence[int]) -> list[Any]:
         """Fresh weights of (members, ...) by the model's own initializers, equal to `Recipe.apply(init="fresh")`."""
-        drawn = _regularized.drawn_anew(self.model)
-        streams = np.array([[_regularized.weight_seed(seed, i) for i in range(len(drawn))] for seed in seeds], "uint32")
-        at_once = [i for i, (_, initializer) in enumerate(drawn) if isinstance(initializer, keras.Initializer)]
-
-        @jax.jit  # apart from the training program: an orthogonal matrix drawn inside it hung (JAX 0.10.2)
-        def draw(streams: jax.Array) -> list[jax.Array]:
-            def one(streams: jax.Array) -> list[jax.Array]:
-                return [_keras.draw_with_key(drawn[i][1], drawn[i][0], jnp.stack([streams[i], jnp.uint32(0)])) for i in at_once]
-
-            return jax.vmap(one)(streams)
-
-        values: list[Any] = [None] * len(drawn)
-        for i, array in zip(at_once, draw(jnp.asarray(streams)), strict=True):
-            values[i] = array
-        for i, (variable, initializer) in enumerate(drawn):
+        streams = np.array([[_regularized.weight_seed(seed, i) for i in range(len(self._drawn))] for seed in seeds], "uint32")
+        values = self._draw_at_once(streams) if self._drawn else []
+        for i, (variable, initializer) in enumerate(self._drawn):
             if values[i] is None:  # a function: it may draw by itself, so it is called once a member
-                values[i] = jnp.stack([jnp.asarray(initializer(variable.shape, dtype=variable.dtype)) for _ in seeds])
-        return [variable for variable, _ in drawn], values
+                values[i] = np.stack([np.asarray(initializer(variable.shape, dtype=variable.dtype)) for _ in seeds])
+        return values
 
     def weights(self, state: State, member: int) -> list[np.ndarray]:
         """One member's weights, in the order of `model.weights`, with moving averages in place where Keras puts them."""

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -87,6 +87,7 @@ class Plan:
         score: What to score held-out rows by: the compiled loss without penalties, or a function of the outputs.
         keep_weights: Whether outcomes carry weights.
         chunk: Members trained together in one program; None chooses by the size of their state.
+        epoch_rows: Rows of an epoch; None for those of the largest fold.
     """
 
     data: Any
@@ -97,31 +98,49 @@ class Plan:
     score: Score | Literal["loss"] | None = None
     keep_weights: bool = True
     chunk: int | None = None
+    epoch_rows: int | None = None
 
 
-def run(model: Any, tasks: Sequence[Task], plan: Plan, advance: Callable[[int], None] = lambda epochs: None) -> list[Outcome]:
-    """Train every task and return what became of it, in the order of `tasks`.
+class Population:
+    """Members of one structure on the JAX backend; its functions compile once, however often it runs.
 
     Args:
-        model: A regularized model on the JAX backend.
-        tasks: The members.
-        plan: What they share.
-        advance: Called with the number of member-epochs that are done.
+        model: A regularized model with a strength at every site that any member sets.
+        plan: What its members share.
+        members: How many to expect in the largest run, for the size of chunks.
     """
-    streamed = not isinstance(plan.data, Data)
-    example = next(iter(stream_batches(plan.data))) if streamed else plan.data
-    program = Program(model, example, example.rows if streamed else min(plan.batch_size, example.rows))
-    lanes = _lanes()
-    size = plan.chunk or chunk_size(program, len(tasks), len(lanes))
-    order = sorted(range(len(tasks)), key=lambda i: -tasks[i].epochs)
-    chunks = [order[i : i + size] for i in range(0, len(order), size)]
-    chunks = [(chunk + [chunk[-1]] * (size - len(chunk)), len(chunk)) for chunk in chunks]  # the last is filled up
-    work = _Stream if streamed else _Rows
-    outcomes: list[Outcome | None] = [None] * len(tasks)
-    for chunk, found in zip(chunks, work(program, plan, tasks, lanes, advance).train(chunks), strict=True):
-        for i, outcome in zip(chunk[0][: chunk[1]], found, strict=False):
-            outcomes[i] = outcome
-    return outcomes  # type: ignore[return-value]
+
+    def __init__(self, model: Any, plan: Plan, members: int) -> None:
+        streamed = not isinstance(plan.data, Data)
+        example = next(iter(stream_batches(plan.data))) if streamed else plan.data
+        self.plan = plan
+        self.program = Program(model, example, example.rows if streamed else min(plan.batch_size, example.rows))
+        self.lanes = _lanes()
+        self.size = plan.chunk or chunk_size(self.program, members, len(self.lanes))
+        self._work = (_Stream if streamed else _Rows)(self.program, plan, self.lanes)
+
+    def run(self, tasks: Sequence[Task], advance: Callable[[int], None] = lambda epochs: None) -> list[Outcome]:
+        """Train every task and return what became of it, in the order of `tasks`.
+
+        Args:
+            tasks: The members.
+            advance: Called with the number of member-epochs that are done.
+        """
+        order = sorted(range(len(tasks)), key=lambda i: -tasks[i].epochs)
+        chunks = [order[i : i + self.size] for i in range(0, len(order), self.size)]
+        filled = [_Queued([tasks[i] for i in c] + [tasks[c[-1]]] * (self.size - len(c)), len(c)) for c in chunks]
+        outcomes: list[Any] = [None] * len(tasks)
+        for chunk, found in zip(chunks, self._work.train(filled, advance), strict=True):
+            for i, outcome in zip(chunk, found, strict=False):
+                outcomes[i] = outcome
+        return outcomes
+
+
+class _Queued(NamedTuple):
+    """A chunk that waits for a lane: the last one is filled up with its last member to the size of all."""
+
+    tasks: list[Task]
+    members: int
 
 
 def chunk_size(program: Program, members: int, lanes: int) -> int:
@@ -192,8 +211,8 @@ class _Chunk:
 class _Work:
     """What rows and streams have in common: lanes, and reading members after an epoch."""
 
-    def __init__(self, program: Program, plan: Plan, tasks: Sequence[Task], lanes: Sequence[Any], advance: Callable[[int], None]) -> None:
-        self.program, self.plan, self.tasks, self.lanes, self.advance = program, plan, tasks, lanes, advance
+    def __init__(self, program: Program, plan: Plan, lanes: Sequence[Any]) -> None:
+        self.program, self.plan, self.lanes = program, plan, lanes
         self._compiled: dict[Any, Any] = {}
         self._compiling = threading.Lock()
         self._placed: dict[Any, Any] = {}
@@ -231,66 +250,71 @@ class _Work:
         data = self.place("validation", validation.batch(), chunk.device)
         return self.call("validate", chunk.device, chunk.state, self.shared(chunk.device), data, order, tail)
 
-    def train(self, chunks: Sequence[tuple[list[int], int]]) -> Iterator[list[Outcome]]:
+    def train(self, chunks: Sequence[_Queued], advance: Callable[[int], None]) -> Iterator[list[Outcome]]:
+        """Train chunks and give their members' outcomes, in order."""
         raise NotImplementedError
 
 
 class _Rows(_Work):
     """Training on arrays: each chunk runs through all its epochs in one lane."""
 
-    def train(self, chunks: Sequence[tuple[list[int], int]]) -> Iterator[list[Outcome]]:
-        self._longest = max(self._row_count(task) for task in self.tasks)
-        self._per_member = self.plan.shuffle or any(task.rows is not None for task in self.tasks)
-        self._stop = threading.Event()
+    def train(self, chunks: Sequence[_Queued], advance: Callable[[int], None]) -> Iterator[list[Outcome]]:
+        tasks = [task for chunk in chunks for task in chunk.tasks]
+        longest = self.plan.epoch_rows or max(self._row_count(task) for task in tasks)
+        per_member = self.plan.shuffle or any(task.rows is not None for task in tasks)
+        stop = threading.Event()
         idle = list(self.lanes)
+
+        def work(chunk: _Queued) -> list[Outcome]:
+            device = idle.pop()
+            try:
+                return self._train_chunk(chunk, device, longest, per_member, stop, advance)
+            finally:
+                idle.append(device)
+
         with ThreadPoolExecutor(min(len(self.lanes), len(chunks))) as lanes:
-
-            def work(chunk: tuple[list[int], int]) -> list[Outcome]:
-                device = idle.pop()
-                try:
-                    return self._train_chunk([self.tasks[i] for i in chunk[0]], chunk[1], device)
-                finally:
-                    idle.append(device)
-
             try:
                 yield from lanes.map(work, chunks)
             finally:
-                self._stop.set()
+                stop.set()  # an interrupted run ends with the epoch it is in
 
-    def _train_chunk(self, tasks: Sequence[Task], members: int, device: Any) -> list[Outcome]:
-        chunk = _Chunk(self.program, self.plan, tasks, device)
+    def _train_chunk(
+        self, queued: _Queued, device: Any, longest: int, per_member: bool, stop: threading.Event, advance: Callable[[int], None]
+    ) -> list[Outcome]:
+        chunk = _Chunk(self.program, self.plan, queued.tasks, device)
         data = self.place("data", self.plan.data.batch(), device)
-        for epoch in range(max(task.epochs for task in tasks)):
-            if self._stop.is_set():
+        for epoch in range(max(task.epochs for task in queued.tasks)):
+            if stop.is_set():
                 break
-            order, tail = self._order(tasks, epoch)
+            order, tail = self._order(queued.tasks, epoch, longest, per_member)
             chunk.state, report = self.call("epoch", device, chunk.state, self.shared(device), chunk.frozen, data, order, tail)
             chunk.record(report, self.validate(chunk), self._scores(chunk, data))
-            self.advance(sum(epoch < task.epochs for task in tasks[:members]))
+            advance(sum(epoch < task.epochs for task in queued.tasks[: queued.members]))
         return chunk.finish()
 
     def _row_count(self, task: Task) -> int:
         return self.plan.data.rows if task.rows is None else len(task.rows)
 
-    def _order(self, tasks: Sequence[Task], epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    def _order(self, tasks: Sequence[Task], epoch: int, longest: int, per_member: bool) -> tuple[np.ndarray, np.ndarray]:
         """The rows of an epoch's full steps and of its ragged last one.
 
         An epoch is the same number of rows for every member: one whose fold has a row less draws a row once more.
         """
-        steps, size = divmod(self._longest, self.plan.batch_size)
-        if not self._per_member:
-            rows = np.arange(self._longest, dtype="int32")
-            return rows[: steps * self.plan.batch_size].reshape(steps, -1), rows[self._longest - size :]
-        rows = np.stack([self._member_order(task, epoch) for task in tasks]).astype("int32")  # (members, rows)
-        full = rows[:, : steps * self.plan.batch_size].reshape(len(tasks), steps, self.plan.batch_size)
-        return np.ascontiguousarray(full.swapaxes(0, 1)), rows[:, self._longest - size :]
+        steps, size = divmod(longest, self.plan.batch_size)
+        full = steps * self.plan.batch_size
+        if not per_member:
+            rows = np.arange(longest, dtype="int32")
+            return rows[:full].reshape(steps, self.plan.batch_size), rows[full:]
+        rows = np.stack([self._member_order(task, epoch, longest) for task in tasks]).astype("int32")  # (members, rows)
+        in_steps = rows[:, :full].reshape(len(tasks), steps, self.plan.batch_size)
+        return np.ascontiguousarray(in_steps.swapaxes(0, 1)), rows[:, full:]
 
-    def _member_order(self, task: Task, epoch: int) -> np.ndarray:
+    def _member_order(self, task: Task, epoch: int, longest: int) -> np.ndarray:
         rows = np.arange(self.plan.data.rows) if task.rows is None else task.rows
         random = np.random.default_rng([task.seed, epoch])
         order = random.permutation(rows) if self.plan.shuffle else rows
-        while len(order) < self._longest:
-            order = np.concatenate([order, random.permutation(rows)[: self._longest - len(order)]])
+        while len(order) < longest:
+            order = np.concatenate([order, random.permutation(rows)[: longest - len(order)]])
         return order
 
     def _scores(self, chunk: _Chunk, data: Any) -> tuple[np.ndarray, np.ndarray] | None:
@@ -325,20 +349,19 @@ def _sample(task: Task) -> np.ndarray:
 class _Stream(_Work):
     """Training on a stream: each batch is read once and trains every chunk, so all chunks are in memory at once."""
 
-    def train(self, chunks: Sequence[tuple[list[int], int]]) -> Iterator[list[Outcome]]:
+    def train(self, chunks: Sequence[_Queued], advance: Callable[[int], None]) -> Iterator[list[Outcome]]:
         held = [
-            _Chunk(self.program, self.plan, [self.tasks[i] for i in chunk[0]], self.lanes[n % len(self.lanes)])
-            for n, chunk in enumerate(chunks)
+            _Chunk(self.program, self.plan, queued.tasks, self.lanes[n % len(self.lanes)]) for n, queued in enumerate(chunks)
         ]
         with ThreadPoolExecutor(min(len(self.lanes), len(chunks))) as lanes:
-            for epoch in range(max(task.epochs for task in self.tasks)):
+            for epoch in range(max(task.epochs for queued in chunks for task in queued.tasks)):
                 finite = [np.ones(len(chunk.tasks), bool) for chunk in held]
                 for block in _blocks(self.plan.data):
                     finite = list(lanes.map(lambda pair: self._advance(*pair, block), zip(held, finite, strict=True)))  # noqa: B023
-                for chunk, ok, (_, members) in zip(held, finite, chunks, strict=True):
+                for chunk, ok, queued in zip(held, finite, chunks, strict=True):
                     chunk.state, report = self.call("report", chunk.device, chunk.state, ok)
                     chunk.record(report, self.validate(chunk), None)
-                    self.advance(sum(epoch < task.epochs for task in chunk.tasks[:members]))
+                    advance(sum(epoch < task.epochs for task in queued.tasks[: queued.members]))
         yield from (chunk.finish() for chunk in held)
 
     def _advance(self, chunk: _Chunk, finite: np.ndarray, block: Data) -> np.ndarray:

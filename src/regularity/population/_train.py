@@ -10,7 +10,7 @@ import keras
 from regularity import data as _data
 from regularity.population import _worker
 from regularity.population._progress import Progress
-from regularity.population._run import Outcome, Plan, Task, run
+from regularity.population._run import Outcome, Plan, Population, Task
 from regularity.recipe import Recipe, sites_of
 from regularity.recipe._regularized import regularize
 from regularity.recipe._sites import Site, resolve
@@ -114,27 +114,35 @@ def train(
         Task(values[i // len(numbers)], seed, recipe.epochs or epochs, recipe.learning_rate)
         for i, (recipe, seed) in enumerate(pairs)
     ]
-    outcomes = train_tasks(model, sites, tasks, plan, verbose)
+    outcomes = Trainer(model, plan, len(tasks)).train(tasks, verbose)
     return [
         Member(recipe, seed, None, outcome.history, outcome.diverged, model, outcome.weights)
         for (recipe, seed), outcome in zip(pairs, outcomes, strict=True)
     ]
 
 
-def train_tasks(model: Any, sites: Sequence[Site], tasks: Sequence[Task], plan: Plan, verbose: Any = 0) -> list[Outcome]:
-    """Train tasks on every core or accelerator of this machine: here where Keras runs on JAX, else in a process that does.
+class Trainer:
+    """Trains tasks on every core or accelerator of this machine: here where Keras runs on JAX, else in a process that does.
 
     Args:
         model: The user's model.
-        sites: Its sites.
-        tasks: The members, all with strengths for the same sites.
-        plan: What they share.
-        verbose: Whether to show progress.
+        plan: What the members share.
+        members: How many to expect in the largest run.
     """
-    with Progress(len(tasks), sum(task.epochs for task in tasks), verbose) as progress:
-        if keras.backend.backend() == "jax":
-            return run(regularize(model, sites, tasks[0].strengths), tasks, plan, progress.advance)
-        return _worker.run_elsewhere(model, tasks, plan, progress.advance)
+
+    def __init__(self, model: Any, plan: Plan, members: int) -> None:
+        self._model, self._plan, self._members = model, plan, members
+        self._population: Population | None = None
+
+    def train(self, tasks: Sequence[Task], verbose: Any = 0) -> list[Outcome]:
+        """Train tasks, all with strengths for the same sites, and return what became of them in their order."""
+        with Progress(len(tasks), sum(task.epochs for task in tasks), verbose) as progress:
+            if keras.backend.backend() != "jax":
+                return _worker.train_elsewhere(self._model, tasks, self._plan, self._members, progress.advance)
+            if self._population is None:
+                regularized = regularize(self._model, sites_of(self._model), tasks[0].strengths)
+                self._population = Population(regularized, self._plan, self._members)
+            return self._population.run(tasks, progress.advance)
 
 
 def strengths_for(model: Any, sites: Sequence[Site], recipes: Sequence[Recipe]) -> list[dict[str, float]]:

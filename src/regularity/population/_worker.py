@@ -21,7 +21,9 @@ from regularity.population._run import Outcome, Plan, Task
 _EPOCHS = "regularity-epochs "  # before the number of member-epochs done, on a line of the worker's standard output
 
 
-def run_elsewhere(model: Any, tasks: Sequence[Task], plan: Plan, advance: Callable[[int], None]) -> list[Outcome]:
+def train_elsewhere(
+    model: Any, tasks: Sequence[Task], plan: Plan, members: int, advance: Callable[[int], None]
+) -> list[Outcome]:
     """Train tasks in a process where Keras runs on JAX; everything goes there and back by files.
 
     A stream is read once, into memory: its batches can't be read from another process.
@@ -34,7 +36,8 @@ def run_elsewhere(model: Any, tasks: Sequence[Task], plan: Plan, advance: Callab
     with tempfile.TemporaryDirectory(prefix="regularity-") as folder:
         sent, returned = Path(folder, "sent"), Path(folder, "returned")
         model.save(Path(folder, "model.keras"))
-        sent.write_bytes(cloudpickle.dumps((_keras.custom_objects(model), list(tasks), plan)))
+        config = _keras.portable_compile_config(model)
+        sent.write_bytes(cloudpickle.dumps((_keras.custom_objects(model), config, list(tasks), plan, members)))
         process = subprocess.Popen(
             [sys.executable, "-m", "regularity.population._worker", folder],
             env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
@@ -58,11 +61,11 @@ def run_elsewhere(model: Any, tasks: Sequence[Task], plan: Plan, advance: Callab
 
 
 def _work(folder: str) -> None:
-    from regularity.population._run import run
+    from regularity.population._run import Population
     from regularity.recipe import sites_of
     from regularity.recipe._regularized import regularize
 
-    custom_objects, tasks, plan = cloudpickle.loads(Path(folder, "sent").read_bytes())
+    custom_objects, config, tasks, plan, members = cloudpickle.loads(Path(folder, "sent").read_bytes())
     out = sys.stdout
 
     def advance(epochs: int) -> None:
@@ -70,9 +73,11 @@ def _work(folder: str) -> None:
 
     with contextlib.redirect_stdout(io.StringIO()):  # what a model prints is no progress
         # the model comes from the user's own process, so its lambdas are as safe here as there
-        model = keras.saving.load_model(Path(folder, "model.keras"), custom_objects=custom_objects, safe_mode=False)
-        applied = regularize(model, sites_of(model), tasks[0].strengths)
-        outcomes = run(applied, tasks, plan, advance)
+        with keras.saving.custom_object_scope(custom_objects):
+            model = keras.saving.load_model(Path(folder, "model.keras"), compile=False, safe_mode=False)
+            model.compile_from_config(config)
+        regularized = regularize(model, sites_of(model), tasks[0].strengths)
+        outcomes = Population(regularized, plan, members).run(tasks, advance)
     Path(folder, "returned").write_bytes(cloudpickle.dumps(outcomes))
 
 

@@ -1,7 +1,8 @@
 """The catalogue: every technique, declared once, in the order in which data pass through a training step."""
 
+import sys
 from collections.abc import Mapping
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 
 from regularity.techniques import activations, update, weights
 from regularity.techniques._technique import HidesStrengths, Technique, add_strength, checked_strength
@@ -21,5 +22,14 @@ def techniques() -> Mapping[str, Technique]:
     """
     return CATALOGUE
 
+
+class _Package(ModuleType):
+    """This package, callable: importing it puts it where `rg.techniques`, the function, is looked for."""
+
+    def __call__(self) -> Mapping[str, Technique]:
+        return techniques()
+
+
+sys.modules[__name__].__class__ = _Package
 
 __all__ = ["CATALOGUE", "HidesStrengths", "Technique", "add_strength", "checked_strength", "techniques"]

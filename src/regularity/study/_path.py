@@ -1,0 +1,364 @@
+"""`rg.path`: one technique over a whole range of strengths, judged on folds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+import keras
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import KFold, StratifiedGroupKFold, GroupKFold, StratifiedKFold
+
+from regularity.data import Data, gather, is_stream
+from regularity.population._run import Outcome, Plan, Task
+from regularity.population._train import Trainer, checked_count, checked_data, checked_init, checked_seeds, checked_validation, strengths_for, train
+from regularity.recipe import Recipe, as_given, sites_of
+from regularity.study._choosing import Choice, choose, epochs_by_mean_curve
+from regularity.study._scores import Scoring, labels, scoring
+from regularity.catalogue import CATALOGUE, Technique
+
+_DECADES = 5  # how far below its top a path goes
+_PROBES = 16  # strengths of the short run that finds the top
+_FLAT = 0.02  # share of a score's range within which a path counts as flat
+
+
+class Point(NamedTuple):
+    """One candidate of a path.
+
+    Args:
+        name: `off`, `as given`, or empty.
+        strength: Of the technique; NaN where the model as given has several.
+        score: Mean held-out score over folds.
+        error: Its standard error.
+        epochs: How long to train.
+        recipe: What to apply.
+    """
+
+    name: str
+    strength: float
+    score: float
+    error: float
+    epochs: int
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Path:
+    """What a range of strengths does to a model; made by `rg.path`.
+
+    Args:
+        technique: The key that was varied, such as `l2` or `dropout@dense*`.
+        score_name: How held-out rows were scored; higher is better.
+        table: A row for each candidate, by strength: `name`, `strength`, `score` and `error` (mean over folds and its
+            standard error), `difference` to the best and its paired `difference_error`, `as_good`, `train_score`,
+            `gap`, `norm` of all kernels, `zeros` (share of their entries below 0.001), `epochs`, `diverged` (folds).
+        best: The candidate with the best mean score.
+        one_se: The answer: whatever lies within one paired standard error of the best is as good, and then the model
+            as given comes first, then 'off', then the strongest.
+    """
+
+    technique: str
+    score_name: str
+    table: pd.DataFrame
+    best: Point
+    one_se: Point
+    _curves: np.ndarray = field(repr=False)
+    _model: Any = field(repr=False)
+    _data: Data = field(repr=False)
+    _fit: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def verdict(self) -> Literal["helps", "not separable"]:
+        """Whether any strength is better than the model as given by more than the error."""
+        return "not separable" if self.one_se.name else "helps"
+
+    @property
+    def flat(self) -> bool:
+        """Whether every strength lies within the error of the best: the technique makes no difference here."""
+        return bool(self.table["as_good"].all())
+
+    @cached_property
+    def model(self) -> keras.Model:
+        """The answer, trained on all rows, as plain Keras."""
+        return train(self._model, self._data.x, self._data.y, [self.one_se.recipe], **self._fit)[0].model
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw score and weight norm over strength, with both choices marked.
+
+        Args:
+            ax: Two matplotlib axes, for the scores and the norm; None makes a figure.
+
+        Returns:
+            The matplotlib figure.
+        """
+        from regularity.report.figures import plot_path
+
+        return plot_path(self, ax)
+
+    def __str__(self) -> str:
+        """The answer in words."""
+        best, answer, name = self.best, self.one_se, self.technique
+        given = self.table[self.table["name"] != ""].iloc[0]
+        if self.flat:
+            return f"{name} makes no difference here: every strength scores {self.score_name} {_pm(best.score, best.error)}, within the error of the best."
+        if answer.name:
+            return (
+                f"No strength of {name} is better than the model {answer.name if answer.name == 'as given' else 'without it'} by more than the error: "
+                f"{self.score_name} {_pm(answer.score, answer.error)} against {_pm(best.score, best.error)} at the best strength, {best.strength:.3g}."
+            )
+        return (
+            f"{name} helps: {self.score_name} {_pm(answer.score, answer.error)} at strength {answer.strength:.3g} "
+            f"({answer.epochs} epochs), against {_pm(given['score'], given['error'])} {given['name']}; "
+            f"the best mean is {_pm(best.score, best.error)} at {best.strength:.3g}."
+        )
+
+
+def _pm(score: float, error: float) -> str:
+    return f"{score:.4g} ± {error:.2g}"
+
+
+def path(
+    model: Any,
+    x: Any,
+    y: Any = None,
+    *,
+    technique: str = "l2",
+    strengths: int | Sequence[float] = 50,
+    folds: Any = 5,
+    epochs: int | None = None,
+    seeds: int | Sequence[int] = 1,
+    score: Any = None,
+    groups: Any = None,
+    batch_size: int = 32,
+    validation_data: Any = None,
+    init: Literal["fresh", "keep"] = "fresh",
+    sample_weight: Any = None,
+    class_weight: Mapping[int, float] | None = None,
+    callbacks: Sequence[Any] | None = None,
+    seed: int = 0,
+    verbose: bool | int | Literal["auto"] = "auto",
+) -> Path:
+    """Train a model over a whole range of strengths of one technique, on folds, all at once; and say which to take.
+
+    Args:
+        model: A compiled Keras model; it is not touched.
+        x: Arrays, data frames or tensors of (rows, ...), or a dict or list of them; a stream is read into memory once.
+        y: Targets likewise.
+        technique: A recipe key: a technique, or `technique@pattern`.
+        strengths: How many, or which; 'off' is always among them. By default spaced over the technique's range, for
+            L1 and L2 from the strength at which the path is flat, found by a short run, five decades down.
+        folds: How many, a splitter of scikit-learn, or a list of (training rows, held-out rows). Stratified for
+            classes; ignored with `validation_data`.
+        epochs: How long members train, 50 by default. How many a candidate gets is then read off its mean curve.
+        seeds: How many seeds a fold (averaged), or which.
+        score: A name or scorer of scikit-learn, or `loss`; by default accuracy for classes, R² for numbers, and the
+            loss, without penalties, for all else.
+        groups: Group of each row; no group is in two folds.
+        batch_size: Rows of a step.
+        validation_data: Held-out rows in place of folds, `(x, y)` or a stream. Standard errors are then over seeds.
+        init: `fresh` or `keep`, as in `rg.train`.
+        sample_weight: Weights of (rows,) in training; scores count every row once.
+        class_weight: Mapping from class to weight, likewise.
+        callbacks: Keras callbacks for the refit on all rows.
+        seed: Sets folds, weights, masks and orders; the same seed gives the same path.
+        verbose: As in `rg.train`.
+
+    Raises:
+        ValueError: If model, data or technique don't fit each other, or every candidate diverges.
+
+    Example:
+        >>> import keras, numpy as np, regularity as rg
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.normal(size=(90, 5)); y = (x[:, 0] + rng.normal(size=90) > 0).astype(int)
+        >>> model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(32, "relu"), keras.layers.Dense(2, "softmax")])
+        >>> model.compile("adam", "sparse_categorical_crossentropy")
+        >>> path = rg.path(model, x, y, technique="dropout", strengths=4, folds=3, epochs=5)
+        >>> path.table["strength"].round(2).tolist()
+        [0.0, 0.27, 0.53, 0.8]
+    """
+    sites = sites_of(model)
+    declared = _declared(technique)
+    data, splits = _data_and_splits(model, x, y, folds, groups, validation_data, sample_weight, class_weight, seed)
+    judge = scoring(model, data, score)
+    epochs = 50 if epochs is None else checked_count(epochs, "epochs")
+    numbers = [(seed * 1_000_003 + n) % 2**31 for n in checked_seeds(seeds if validation_data is None or seeds != 1 else 5)]
+    given = Recipe({})
+    own = _own_strengths(model, technique)
+    plan = Plan(
+        data=data,
+        batch_size=checked_count(batch_size, "batch_size"),
+        fresh=checked_init(init) == "fresh",
+        score=judge.score,
+        keep_weights=False,
+        epoch_rows=max(len(rows) for rows, _ in splits),
+    )
+    count = len(strengths) if not isinstance(strengths, int) else strengths
+    trainer = Trainer(model, plan, (count + 1) * len(splits) * len(numbers))
+
+    def train_all(recipes: Sequence[Recipe], splits: Sequence[Any], seeds: Sequence[int]) -> list[list[Outcome]]:
+        values = strengths_for(model, sites, recipes)
+        tasks = [Task(v, s, epochs, rows=rows, held_out=held) for v in values for rows, held in splits for s in seeds]
+        outcomes = trainer.train(tasks, verbose)
+        each = len(splits) * len(seeds)
+        return [outcomes[i : i + each] for i in range(0, len(outcomes), each)]
+
+    chosen = _strengths(strengths, declared, lambda grid: _scores(train_all([Recipe({technique: s}) for s in grid], splits[:1], numbers[:1]), 1))
+    recipes = [Recipe({technique: strength}) for strength in chosen]
+    names = ["off"] + [""] * (len(chosen) - 1)
+    if own:  # the model as given is a candidate of its own, and the first to win a tie
+        recipes, names, chosen = [given, *recipes], ["as given", *names], [own[0] if len(set(own)) == 1 else float("nan"), *chosen]
+    outcomes = train_all(recipes, splits, numbers)
+    fit = {
+        "seeds": [numbers[0]], "batch_size": plan.batch_size, "init": init, "sample_weight": data.sample_weight, "callbacks": callbacks, "verbose": verbose,
+    }
+    return _to_path(technique, judge, recipes, names, chosen, outcomes, splits, len(numbers), validation_data is None, model, data, fit)
+
+
+def _declared(technique: Any) -> Technique:
+    if not isinstance(technique, str):
+        raise TypeError(f"Expected `technique` to be a key such as 'l2' or 'dropout@dense*'. Received: {technique!r}")
+    Recipe({technique: 0.0})  # says what is wrong with the key
+    return CATALOGUE[technique.partition("@")[0]]
+
+
+def _own_strengths(model: Any, technique: str) -> list[float]:
+    """The strengths that the model brings where the technique is to be varied."""
+    from regularity.recipe._sites import resolve
+
+    sites = sites_of(model)
+    reached = {k for k, v in resolve({technique: -1.0}, sites, model).items() if v == -1.0}
+    return [site.given for site in sites if site.key in reached and site.given]
+
+
+def _data_and_splits(
+    model: Any, x: Any, y: Any, folds: Any, groups: Any, validation: Any, sample_weight: Any, class_weight: Any, seed: int
+) -> tuple[Data, list[tuple[np.ndarray, np.ndarray]]]:
+    """All rows, and for each fold the rows to train on and those held out."""
+    if is_stream(x):
+        if validation is None:
+            raise ValueError("Expected `validation_data` with a stream, since a stream has no folds.")
+        x, y, sample_weight = (lambda d: (d.x, d.y, d.sample_weight))(gather(x))
+    data = checked_data(model, x, y, sample_weight, class_weight)
+    if data.y is None:
+        raise ValueError("Expected targets `y` to score held-out rows by. Received: y=None.")
+    if validation is not None:
+        held = checked_validation(model, validation)
+        assert held is not None
+        from regularity.data import each
+
+        both = Data(each(lambda a, b: np.concatenate([a, b]), data.x, held.x), each(lambda a, b: np.concatenate([a, b]), data.y, held.y))
+        if data.sample_weight is not None:
+            both = replace(both, sample_weight=np.concatenate([data.sample_weight, np.ones(held.rows, "float32")]))
+        return both, [(np.arange(data.rows), np.arange(data.rows, both.rows))]
+    return data, _folds(model, data, folds, groups, seed)
+
+
+def _folds(model: Any, data: Data, folds: Any, groups: Any, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    from regularity.study._scores import target_kind
+
+    rows = np.arange(data.rows)
+    classes = labels(data.y) if target_kind(model, data) in ("classes", "binary") else None
+    if isinstance(folds, int):
+        if not 2 <= folds <= data.rows:
+            raise ValueError(f"Invalid value received for argument `folds`. Expected a number from 2 to the number of rows, {data.rows}. Received: folds={folds}")
+        kinds = (StratifiedGroupKFold, GroupKFold) if groups is not None else (StratifiedKFold, KFold)
+        stratify = classes is not None and np.bincount(classes).max() >= folds
+        folds = kinds[0 if stratify else 1](folds, shuffle=True, random_state=seed)
+    if hasattr(folds, "split"):
+        import warnings
+
+        with warnings.catch_warnings():  # a class with fewer rows than folds is in some of them only
+            warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+            splits = list(folds.split(rows, classes if classes is not None else np.zeros(data.rows), groups))
+    else:
+        splits = [(np.asarray(a), np.asarray(b)) for a, b in folds]
+    for number, (train_rows, held) in enumerate(splits):
+        both = np.concatenate([train_rows, held])
+        if not len(train_rows) or not len(held) or both.min() < 0 or both.max() >= data.rows or np.intersect1d(train_rows, held).size:
+            raise ValueError(
+                f"Invalid value received for argument `folds`. Expected training and held-out rows from 0 to {data.rows - 1}, none in both. "
+                f"Received: fold {number} with {len(train_rows)} and {len(held)} rows, from {both.min(initial=0)} to {both.max(initial=0)}."
+            )
+    if len(splits) < 2:
+        raise ValueError("Expected at least two folds, to know the error of a score. Pass the one split as `validation_data` instead.")
+    return splits
+
+
+def _strengths(strengths: Any, technique: Technique, probe: Any) -> list[float]:
+    """The strengths of a path, ascending, 0 first."""
+    if not isinstance(strengths, int):
+        given = sorted({float(s) for s in strengths} | {0.0})
+        if len(given) < 2:
+            raise ValueError(f"Expected at least one strength above 0. Received: strengths={strengths!r}")
+        for strength in given:
+            Recipe({technique.name: strength})
+        return given
+    if strengths < 2:
+        raise ValueError(f"Invalid value received for argument `strengths`. Expected how many, from 2, or which. Received: strengths={strengths}")
+    low, high = technique.range
+    if technique.scale == "linear":
+        return list(np.linspace(0.0, high, strengths))
+    if technique.place == "weights":
+        grid = np.geomspace(high * 1e-6, high * 1e2, _PROBES)
+        high = float(grid[flat_from(probe(list(grid))[:, 0])])
+        low = high * 10**-_DECADES
+    return [0.0, *np.geomspace(low, high, strengths - 1)]
+
+
+def flat_from(scores: np.ndarray) -> int:
+    """The first of ascending strengths from which on the score does not change: where the penalty has won.
+
+    Args:
+        scores: Of (strengths,); NaN where a member diverged.
+    """
+    finite = np.nan_to_num(scores, nan=float(np.nanmin(scores)) if np.isfinite(scores).any() else 0.0)
+    span = float(np.ptp(finite))
+    same = np.abs(finite - finite[-1]) <= _FLAT * span
+    changes = np.flatnonzero(~same)
+    return 0 if not len(changes) else min(int(changes[-1]) + 1, len(scores) - 1)
+
+
+def _scores(outcomes: Sequence[Sequence[Outcome]], seeds: int) -> np.ndarray:
+    """Best mean held-out score of each candidate and fold, of (candidates, folds)."""
+    curves = _curves(outcomes, seeds, "held_out")
+    return _at(curves, epochs_by_mean_curve(curves))
+
+
+def _curves(outcomes: Sequence[Sequence[Outcome]], seeds: int, name: str) -> np.ndarray:
+    """One of the outcomes' lists, averaged over seeds, of (candidates, folds, epochs)."""
+    curves = np.array([[getattr(outcome, name) for outcome in candidate] for candidate in outcomes])
+    return curves.reshape(len(outcomes), -1, seeds, curves.shape[-1]).mean(2)
+
+
+def _at(curves: np.ndarray, epochs: np.ndarray) -> np.ndarray:
+    """Curves at each candidate's own epoch, of (candidates, folds)."""
+    return np.take_along_axis(curves, epochs[:, None, None], 2)[..., 0]
+
+
+def _to_path(
+    technique: str, judge: Scoring, recipes: Sequence[Recipe], names: Sequence[str], strengths: Sequence[float],
+    outcomes: Sequence[Sequence[Outcome]], splits: Sequence[Any], seeds: int, folded: bool, model: Any, data: Data, fit: Mapping[str, Any],
+) -> Path:
+    held_curves = _curves(outcomes, seeds if folded else 1, "held_out")
+    seeds = seeds if folded else 1  # without folds the seeds take their place
+    epochs = epochs_by_mean_curve(held_curves)
+    held = _at(held_curves, epochs)
+    seen, norm, zeros = (_at(_curves(outcomes, seeds, name), epochs) for name in ("seen", "norm", "zeros"))
+    share = float(np.mean([len(h) / len(r) for r, h in splits])) if folded else 0.0
+    first = [i for i, name in enumerate(names) if name]
+    choice: Choice = choose(held, share, first, [i for i in range(len(names))[::-1] if i not in first])
+    error = held.std(1, ddof=1) / np.sqrt(held.shape[1])
+    points = [
+        Point(name, strength, float(mean), float(se), int(epoch) + 1, Recipe({**recipe.strengths, "epochs": int(epoch) + 1}))
+        for name, strength, mean, se, epoch, recipe in zip(names, strengths, held.mean(1), error, epochs, recipes, strict=True)
+    ]
+    table = pd.DataFrame(
+        {
+            "name": names, "strength": strengths, "score": held.mean(1), "error": error,
+            "difference": held.mean(1) - held.mean(1)[choice.best], "difference_error": choice.error, "as_good": choice.as_good,
+            "train_score": seen.mean(1), "gap": seen.mean(1) - held.mean(1), "norm": norm.mean(1), "zeros": zeros.mean(1),
+            "epochs": epochs + 1, "diverged": [sum(o.diverged is not None for o in candidate) for candidate in outcomes],
+        }
+    )
+    return Path(technique, judge.name, table, points[choice.best], points[choice.answer], held_curves, model, data, fit)

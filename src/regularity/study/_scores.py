@@ -1,0 +1,203 @@
+"""Scores of outputs on held-out rows: never with a penalty in them, and higher is better."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.metrics import get_scorer, get_scorer_names
+
+from regularity import _keras
+from regularity.data import Data, loss_name
+
+_EPSILON = 1e-7  # Keras clips probabilities at this before the logarithm
+Kind = Literal["classes", "binary", "numbers", "other"]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How held-out rows are scored.
+
+    Args:
+        name: Of the score, as scikit-learn calls it, or `loss` for the compiled loss without penalties, negated.
+        kind: What the targets are: classes, two classes with a single output, numbers, or something else.
+        score: For the population: a function of outputs of (members, rows, ...), rows and which of them count.
+    """
+
+    name: str
+    kind: Kind
+    score: Callable[[Any, np.ndarray, np.ndarray], np.ndarray] | Literal["loss"]
+
+
+def target_kind(model: Any, data: Data) -> Kind:
+    """What a model with one output predicts, by the loss it was compiled with."""
+    loss = _keras.compiled_loss(model)
+    if isinstance(data.y, (dict, list)) or data.y is None or isinstance(loss, (dict, list, tuple)):
+        return "other"
+    name = loss_name(loss)
+    if "categorical" in name:
+        return "classes"
+    if "binary" in name or "hinge" in name:
+        return "binary" if data.y.ndim == 1 or data.y.shape[-1] == 1 else "other"
+    return "numbers"
+
+
+def scoring(model: Any, data: Data, score: Any = None) -> Scoring:
+    """Return how to score `model` on rows of `data`.
+
+    Args:
+        model: The compiled model.
+        data: All rows, with their targets.
+        score: A name or scorer of scikit-learn, `loss`, or None: accuracy for classes, R² for numbers, else the loss.
+
+    Raises:
+        ValueError: If the score is unknown, or is not one of such targets.
+    """
+    kind = target_kind(model, data)
+    if score is None:
+        score = {"classes": "accuracy", "binary": "accuracy", "numbers": "r2", "other": "loss"}[kind]
+    if score == "loss":
+        return Scoring("loss", kind, "loss")
+    if kind == "other":
+        raise ValueError(
+            f"Invalid value received for argument `score`. Expected 'loss', since the model has several outputs or a loss "
+            f"that says neither classes nor numbers. Received: score={score!r}"
+        )
+    name = score if isinstance(score, str) else getattr(getattr(score, "_score_func", score), "__name__", "score")
+    if not isinstance(score, str) and not callable(score):
+        raise TypeError(f"Expected `score` to be a name or a scorer of scikit-learn. Received: {score!r}")
+    if isinstance(score, str) and score not in get_scorer_names():
+        raise ValueError(
+            f"Invalid value received for argument `score`. Expected 'loss' or one of scikit-learn's "
+            f"{sorted(get_scorer_names())}. Received: score={score!r}"
+        )
+    y = labels(data.y) if kind != "numbers" else data.y
+    probabilities = _to_probabilities(model, kind)
+    return Scoring(name, kind, _Fast(name, y, probabilities) if name in _FAST and isinstance(score, str) else _Any(score, y, kind, probabilities))
+
+
+def labels(y: np.ndarray) -> np.ndarray:
+    """Classes of (rows,), from whole numbers, a column of them, or one-hot rows."""
+    if y.ndim > 1:
+        y = y[..., 0] if y.shape[-1] == 1 else y.argmax(-1)
+    return np.round(y).astype("int64")
+
+
+def _to_probabilities(model: Any, kind: Kind) -> Callable[[np.ndarray], np.ndarray]:
+    """What turns outputs into probabilities of (..., classes); numbers stay as they are."""
+    loss = _keras.compiled_loss(model)
+    logits = bool(getattr(loss, "from_logits", False) or getattr(loss, "_fn_kwargs", {}).get("from_logits", False))
+
+    def classes(outputs: np.ndarray) -> np.ndarray:
+        if not logits:
+            return outputs
+        powers = np.exp(outputs - outputs.max(-1, keepdims=True))
+        return powers / powers.sum(-1, keepdims=True)
+
+    def binary(outputs: np.ndarray) -> np.ndarray:
+        second = outputs[..., 0] if outputs.shape[-1:] == (1,) else outputs
+        second = 1 / (1 + np.exp(-second)) if logits else second
+        return np.stack([1 - second, second], -1)
+
+    return {"classes": classes, "binary": binary}.get(kind, lambda outputs: outputs)
+
+
+def _squares(outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.square(outputs.reshape(y.shape) - y).reshape(*y.shape[:2], -1).mean(-1)
+
+
+def _accuracy(outputs: np.ndarray, y: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    return _mean(outputs.argmax(-1) == y, valid)
+
+
+def _log_loss(outputs: np.ndarray, y: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    right = np.take_along_axis(outputs, y[..., None], -1)[..., 0]
+    return _mean(np.log(np.clip(right, _EPSILON, 1)), valid)
+
+
+def _r2(outputs: np.ndarray, y: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    flat = y.reshape(*y.shape[:2], -1)
+    error, centre = _mean_columns(np.square(outputs.reshape(flat.shape) - flat), valid), _mean_columns(flat, valid)
+    spread = _mean_columns(np.square(flat - centre[:, None]), valid)
+    return (1 - error / np.maximum(spread, np.finfo("float32").tiny)).mean(-1)
+
+
+def _mean(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    return np.where(valid, values, 0).sum(1) / valid.sum(1)
+
+
+def _mean_columns(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    return np.where(valid[..., None], values, 0).sum(1) / valid.sum(1)[:, None]
+
+
+# The scores that are read most, over all members at once: a scorer of scikit-learn takes a millisecond for each.
+_FAST: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
+    "accuracy": _accuracy,
+    "neg_log_loss": _log_loss,
+    "r2": _r2,
+    "neg_mean_squared_error": lambda o, y, valid: -_mean(_squares(o, y), valid),
+    "neg_root_mean_squared_error": lambda o, y, valid: -np.sqrt(_mean(_squares(o, y), valid)),
+}
+
+
+@dataclass(frozen=True)
+class _Fast:
+    name: str
+    y: np.ndarray
+    probabilities: Callable[[np.ndarray], np.ndarray]
+
+    def __call__(self, outputs: Any, rows: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore", invalid="ignore"):  # a member that diverges gives NaN, which is reported as such
+            return _FAST[self.name](self.probabilities(np.asarray(outputs)), self.y[rows], valid)
+
+
+@dataclass(frozen=True)
+class _Any:
+    scorer: Any
+    y: np.ndarray
+    kind: Kind
+    probabilities: Callable[[np.ndarray], np.ndarray]
+
+    def __call__(self, outputs: Any, rows: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        scorer = get_scorer(self.scorer)
+        estimator = _Numbers() if self.kind == "numbers" else _Classes(np.unique(self.y))
+        found = []
+        for member in range(len(rows)):
+            shown = np.asarray(outputs)[member][valid[member]]
+            if not np.isfinite(shown).all():
+                found.append(np.nan)
+                continue
+            found.append(float(scorer(estimator, self.probabilities(shown), self.y[rows[member][valid[member]]])))
+        return np.array(found)
+
+
+class _Numbers(RegressorMixin, BaseEstimator):
+    """A fitted regressor whose inputs are its outputs, for scikit-learn's scorers."""
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def predict(self, outputs: np.ndarray) -> np.ndarray:
+        return outputs[..., 0] if outputs.shape[-1:] == (1,) else outputs
+
+
+class _Classes(ClassifierMixin, BaseEstimator):
+    """A fitted classifier whose inputs are its probabilities, for scikit-learn's scorers."""
+
+    def __init__(self, classes: np.ndarray | None = None) -> None:
+        self.classes = classes
+
+    @property
+    def classes_(self) -> Any:
+        return self.classes
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def predict_proba(self, probabilities: np.ndarray) -> np.ndarray:
+        shown = probabilities[:, self.classes_]
+        return shown / np.maximum(shown.sum(-1, keepdims=True), _EPSILON)
+
+    def predict(self, probabilities: np.ndarray) -> np.ndarray:
+        return probabilities.argmax(-1)
