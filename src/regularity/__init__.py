@@ -9,14 +9,18 @@ if TYPE_CHECKING:
     from regularity.population import Member as Member
     from regularity.population import train as train
     from regularity.recipe import Recipe as Recipe
-    from regularity.techniques import techniques as techniques
+    from regularity.study import Path as Path
+    from regularity.study import path as path
+    from regularity.catalogue import techniques as techniques
 
 # Imported when first used, so that the command line answers before Keras is loaded.
 _HOMES = {
     "Member": "population",
+    "Path": "study",
+    "path": "study",
     "train": "population",
     "Recipe": "recipe",
-    "techniques": "techniques",
+    "techniques": "catalogue",
 }
 _MODULES = ("layers", "regularizers")
 

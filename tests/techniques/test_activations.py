@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import regularity as rg
-from regularity.techniques.activations import dropout
+from regularity.catalogue.activations import dropout
 
 array = keras.ops.convert_to_numpy
 HALF = ["float16", "bfloat16"]

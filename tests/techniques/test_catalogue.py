@@ -9,7 +9,8 @@ import keras
 import pytest
 
 import regularity as rg
-from regularity.techniques import _technique, activations, update, weights
+from regularity import catalogue
+from regularity.catalogue import _technique, activations, update, weights
 
 MODULES = (activations, weights, update)
 DECLARED = [technique for module in MODULES for technique in module.TECHNIQUES]
@@ -17,9 +18,9 @@ each = pytest.mark.parametrize("technique", DECLARED, ids=lambda technique: tech
 
 
 def test_names_are_unique_and_the_catalogue_has_them_all_in_the_order_of_a_step():
-    catalogue = rg.techniques()
-    assert list(catalogue) == [technique.name for technique in DECLARED]
-    assert list(catalogue.values()) == DECLARED
+    declared = rg.techniques()
+    assert list(declared) == [technique.name for technique in DECLARED]
+    assert list(declared.values()) == DECLARED
     places = typing.get_args(_technique.Place)
     order = [places.index(technique.place) for technique in DECLARED]
     assert order == sorted(order)
@@ -79,14 +80,15 @@ def test_stock_classes_are_those_of_keras_and_take_the_strength(technique):
         assert made.get_config()[name] == 0.25
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["techniques", "techniques._technique", "techniques.activations", "techniques.weights", "techniques.update"],
-)
+@pytest.mark.parametrize("module", [catalogue, _technique, *MODULES], ids=lambda module: module.__name__)
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="float() of a tensor with a gradient warns on torch")
-def test_examples_in_docstrings_run(name):
-    module = importlib.import_module(f"regularity.{name}")
+def test_examples_in_docstrings_run(module):
     assert doctest.testmod(module).failed == 0
+
+
+def test_the_catalogue_is_there_after_its_home_was_imported():
+    importlib.import_module("regularity.catalogue")
+    assert rg.techniques() is catalogue.CATALOGUE
 
 
 def test_components_have_examples():

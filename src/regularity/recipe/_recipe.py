@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from regularity.recipe import _sites
 from regularity.recipe._regularized import Regularized, regularize
-from regularity.techniques import CATALOGUE, checked_strength
+from regularity.catalogue import CATALOGUE, checked_strength
 
 _FIELDS = ("epochs", "learning_rate")
 

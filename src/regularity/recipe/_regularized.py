@@ -9,8 +9,8 @@ import numpy as np
 
 from regularity import _keras
 from regularity.recipe._sites import Site, find_sites, given_strength
-from regularity.techniques import CATALOGUE, HidesStrengths, add_strength
-from regularity.techniques.weights import stock_penalty
+from regularity.catalogue import CATALOGUE, HidesStrengths, add_strength
+from regularity.catalogue.weights import stock_penalty
 
 _NAME = "regularity>Regularized"
 

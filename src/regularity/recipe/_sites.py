@@ -9,7 +9,7 @@ from typing import Any, Literal
 import keras
 
 from regularity import _keras
-from regularity.techniques import CATALOGUE, Technique
+from regularity.catalogue import CATALOGUE, Technique
 
 _NORMALIZATION = (
     keras.layers.BatchNormalization,

@@ -18,9 +18,9 @@ from regularity.study._choosing import Choice, choose, epochs_by_mean_curve
 from regularity.study._scores import Scoring, labels, scoring
 from regularity.catalogue import CATALOGUE, Technique
 
-_DECADES = 5  # how far below its top a path goes
+_DECADES = 4  # how far below its top a path goes
 _PROBES = 16  # strengths of the short run that finds the top
-_FLAT = 0.02  # share of a score's range within which a path counts as flat
+_FLAT = 0.1  # share of a score's range within which a path counts as flat
 
 
 class Point(NamedTuple):
@@ -147,7 +147,7 @@ def path(
         y: Targets likewise.
         technique: A recipe key: a technique, or `technique@pattern`.
         strengths: How many, or which; 'off' is always among them. By default spaced over the technique's range, for
-            L1 and L2 from the strength at which the path is flat, found by a short run, five decades down.
+            L1 and L2 from the strength at which the path is flat, found by a short run, four decades down.
         folds: How many, a splitter of scikit-learn, or a list of (training rows, held-out rows). Stratified for
             classes; ignored with `validation_data`.
         epochs: How long members train, 50 by default. How many a candidate gets is then read off its mean curve.

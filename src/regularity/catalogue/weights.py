@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from regularity.techniques._technique import HidesStrengths, Strength, Technique, at_least_single
+from regularity.catalogue._technique import HidesStrengths, Strength, Technique, at_least_single
 
 
 def l1(weights: Any, strength: Any) -> Any:

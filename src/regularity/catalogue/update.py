@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from regularity.techniques._technique import Technique
+from regularity.catalogue._technique import Technique
 
 
 def weight_decay(variable: Any, strength: Any, learning_rate: Any) -> Any:

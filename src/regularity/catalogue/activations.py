@@ -6,8 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from regularity.techniques import weights
-from regularity.techniques._technique import HidesStrengths, Strength, Technique, at_least_single
+from regularity.catalogue import weights
+from regularity.catalogue._technique import HidesStrengths, Strength, Technique, at_least_single
 
 # The smallest share of units kept for which 1 / keep is finite in each precision: without it the branch that is
 # not taken at rate 1 would hold an infinity, and its gradient a NaN.
