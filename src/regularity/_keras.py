@@ -75,7 +75,7 @@ def children(layer: Any) -> list[tuple[str, Any]]:
         elif id(value) in held:
             found.append((name, value))
     named = {id(child) for _, child in found}
-    return found + [(child.name, child) for child in layer._layers if id(child) not in named]
+    return found + [(f"layer_{i}", child) for i, child in enumerate(layer._layers) if id(child) not in named]
 
 
 def walk(model: Any) -> Iterator[tuple[str, Any]]:
@@ -90,6 +90,20 @@ def walk(model: Any) -> Iterator[tuple[str, Any]]:
                 yield from below(child, f"{prefix}{name}/")
 
     yield from below(model, "")
+
+
+def by_path(model: Any) -> dict[str, Any]:
+    """Each layer below `model` under all of its paths, and the model itself under the empty one."""
+    found: dict[str, Any] = {"": model}
+
+    def below(layer: Any, prefix: str, around: frozenset[int]) -> None:
+        for name, child in children(layer):
+            if id(child) not in around:
+                found[prefix + name] = child
+                below(child, f"{prefix}{name}/", around | {id(child)})
+
+    below(model, "", frozenset({id(model)}))
+    return found
 
 
 def own_variables(layer: Any) -> list[Any]:
@@ -154,21 +168,11 @@ def draws(initializer: Any) -> bool:
     return isinstance(initializer, RandomInitializer)
 
 
-class _Key(keras.random.SeedGenerator):
-    """A seed generator that hands out one key, traced or not (`draw_seed` takes integers or generators)."""
-
-    def __init__(self, key: Any) -> None:
-        self.key = key
-
-    def next(self, ordered: bool = True) -> Any:
-        return self.key
-
-
-def draw_with_key(initializer: Any, variable: Any, key: Any) -> Any:
-    """The values that `initializer` gives a variable, drawn by a JAX key."""
+def draw(initializer: Any, variable: Any, seed: int) -> Any:
+    """The values that `initializer` gives a variable, drawn by `seed` where it draws."""
     if draws(initializer):
         initializer = copy.copy(initializer)
-        initializer.seed = _Key(key)
+        initializer.seed = seed
     return initializer(variable.shape, dtype=variable.dtype)
 
 

@@ -44,7 +44,7 @@ def normalized(l1: float = 0.0, l2: float = 0.0, dropout: float = 0.0) -> Any:
         keras.layers.Dropout(dropout, name="drop"),
         keras.layers.Dense(CLASSES, "softmax", kernel_regularizer=penalty(l1, l2)),
     ]
-    return compiled(keras.Sequential(layers))
+    return compiled(keras.Sequential(layers), metrics=None)
 
 
 def recurrent(l1: float = 0.0, l2: float = 0.0, dropout: float = 0.0) -> Any:

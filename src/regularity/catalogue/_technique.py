@@ -26,7 +26,7 @@ class Technique:
         summary: What it does, in one sentence.
         unit: What one unit of strength means: what is summed, averaged or drawn.
         limits: Smallest and largest strength allowed, both included; 0 is always 'off'.
-        range: Where a search looks by default, lower end above 0.
+        range: Where a search looks by default; the lower end is above 0 where `scale` is log.
         scale: How strengths are spaced over `range`.
         acts_on: What a key without a pattern reaches.
         at_inference: What is left of it in the plain Keras model.

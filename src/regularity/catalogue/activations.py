@@ -101,7 +101,8 @@ TECHNIQUES = (
             scale="log",
             acts_on="the outputs of hidden activations, and every layer that has such a penalty",
             at_inference="nothing",
-            paper="Glorot et al. 2011, Deep sparse rectifier neural networks; Merity et al. 2017, Revisiting activation regularization",
+            paper="Glorot et al. 2011, Deep sparse rectifier neural networks; "
+            "Merity et al. 2017, Revisiting activation regularization",
             function=penalty.function,
             component=penalty.component,
             stock=penalty.stock,

@@ -1,4 +1,4 @@
-"""Place 'weights': a penalty on variables, added to the loss. Each penalty is a sum over the entries of one variable."""
+"""Place 'weights': penalties on variables, added to the loss, each a sum over the entries of one variable."""
 
 import math
 from collections.abc import Mapping
@@ -89,7 +89,8 @@ class L2(_Penalty):
         >>> float(layer.losses[0])
         3.0
 
-    Hoerl and Kennard, "Ridge regression", 1970; Krogh and Hertz, "A simple weight decay can improve generalization", 1991.
+    Hoerl and Kennard, "Ridge regression", 1970; Krogh and Hertz, "A simple weight decay can improve
+    generalization", 1991.
     """
 
     l2 = Strength((0.0, math.inf))
@@ -161,7 +162,8 @@ TECHNIQUES = (
         scale="log",
         acts_on="kernels of trainable layers; not biases, embeddings or normalization",
         at_inference="nothing",
-        paper="Hoerl and Kennard 1970, Ridge regression; Krogh and Hertz 1991, A simple weight decay can improve generalization",
+        paper="Hoerl and Kennard 1970, Ridge regression; "
+        "Krogh and Hertz 1991, A simple weight decay can improve generalization",
         function=l2,
         component=L2,
         stock={keras.regularizers.L2: "l2", keras.regularizers.L1L2: "l2", L2: "l2", L1L2: "l2"},

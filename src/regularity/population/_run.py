@@ -22,6 +22,8 @@ from regularity.population._program import Program, State
 # A member's weights and moments, times the members of a chunk, should stay in a core's share of the cache.
 _CHUNK_BYTES = 2 * 2**20
 _CHUNK_MEMBERS = {"cpu": 32}
+# XLA's higher levels take a third longer to compile on CPU for programs that are no faster.
+_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1}}
 _BLOCK_STEPS = 16  # batches of a stream that train in one call
 _READ_ROWS = 256  # rows that are read through the network at once when scoring
 
@@ -58,7 +60,7 @@ class Outcome:
         held_out: Score on the held-out rows.
         seen: Score on as many of the training rows.
         diverged: The epoch, from 1, in which weights or loss ceased to be finite; the weights are those before it.
-        weights: In the order of `model.weights`, if they were asked for.
+        weights: In the order in which the user's model has them, if they were asked for.
     """
 
     history: dict[str, list[float]] = field(default_factory=dict)
@@ -219,15 +221,14 @@ class _Work:
 
     def call(self, name: str, device: Any, *arguments: Any) -> Any:
         """Call a function of the program, compiled once for a device and the arguments' shapes, whatever the lane."""
-        shapes = jax.tree.map(lambda a: (a.shape, a.dtype), arguments)
-        leaves, structure = jax.tree.flatten(shapes, is_leaf=lambda s: isinstance(s, tuple) and len(s) == 2 and isinstance(s[0], tuple))
-        key = (name, device, structure, tuple(leaves))
+        leaves, structure = jax.tree.flatten(arguments)
+        key = (name, device, structure, tuple((a.shape, a.dtype) for a in leaves))
         with self._compiling:  # also since Keras keeps losses on the model while it traces
             if key not in self._compiled:
                 donated = (0,) if name in ("epoch", "advance", "report") else ()
                 function = jax.jit(getattr(self.program, name), donate_argnums=donated)
                 with jax.default_device(device):
-                    self._compiled[key] = function.lower(*arguments).compile()
+                    self._compiled[key] = function.lower(*arguments).compile(_OPTIONS.get(device.platform))
         return self._compiled[key](*arguments)
 
     def place(self, name: str, value: Any, device: Any) -> Any:

@@ -6,13 +6,14 @@ from functools import cached_property
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 from regularity import data as _data
 from regularity.population import _worker
 from regularity.population._progress import Progress
 from regularity.population._run import Outcome, Plan, Population, Task
 from regularity.recipe import Recipe, sites_of
-from regularity.recipe._regularized import regularize
+from regularity.recipe._regularized import as_given, regularize
 from regularity.recipe._sites import Site, resolve
 
 
@@ -39,9 +40,10 @@ class Member:
     @cached_property
     def model(self) -> keras.Model:
         """The trained network as plain Keras, which loads without Regularity."""
-        plain = self.recipe.apply(self._given).to_keras()
-        plain.set_weights(self._weights)
-        return plain
+        applied = self.recipe.apply(self._given)
+        for variable, value in zip(as_given(applied), self._weights, strict=True):
+            variable.assign(value)
+        return applied.to_keras()
 
 
 def train(
@@ -208,7 +210,7 @@ def _fit_alone(model: Any, recipe: Recipe, seed: int, epochs: int, plan: Plan, c
     if isinstance(plan.data, _data.Data):
         arguments = {"x": plan.data.x, "y": plan.data.y, "sample_weight": plan.data.sample_weight, "batch_size": plan.batch_size, "shuffle": plan.shuffle}
     else:
-        arguments = {"x": plan.data}
+        arguments = {"x": plan.data, "shuffle": False}  # a stream's order is its own
     history = applied.fit(  # type: ignore[attr-defined]
         **arguments,
         epochs=recipe.epochs or epochs,
@@ -216,4 +218,4 @@ def _fit_alone(model: Any, recipe: Recipe, seed: int, epochs: int, plan: Plan, c
         callbacks=list(callbacks),
         verbose=0 if verbose == "auto" else verbose,
     )
-    return Member(recipe, seed, None, history.history, None, model, applied.get_weights())  # type: ignore[attr-defined]
+    return Member(recipe, seed, None, history.history, None, model, [np.asarray(w) for w in as_given(applied)])

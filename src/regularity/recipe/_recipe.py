@@ -2,6 +2,8 @@
 
 import difflib
 import json
+import math
+import numbers
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
@@ -184,8 +186,9 @@ def _checked_entry(key: Any, value: Any) -> float:
 def _checked_epochs(value: Any) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or int(value) != value or value < 1:
-        raise ValueError(f"Invalid value received for argument `epochs`. Expected a whole number from 1. Received: epochs={value}")
+    whole = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value) and int(value) == value
+    if not whole or value < 1:
+        raise ValueError(f"Invalid value received for argument `epochs`. Expected a whole number from 1. Received: epochs={value!r}")
     return int(value)
 
 

@@ -1,6 +1,5 @@
 """The model that a recipe makes: the user's, built anew, with strengths as weights; and the way back to plain Keras."""
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -190,13 +189,31 @@ def copy_state(source: Any, target: Any) -> None:
     for path, layer in _keras.walk(source):
         if path in there and there[path].trainable != layer.trainable:
             there[path].trainable = layer.trainable
-    for ours, theirs in zip(target.weights, source.weights, strict=True):
+    for theirs, ours in matching(source, target):
         ours.assign(keras.ops.copy(theirs))  # else both would hold one buffer, which `fit` gives away
         ours.trainable = theirs.trainable
     seeds = dict(_keras.seed_generators(source))
     for path, generator in _keras.seed_generators(target):
         if path in seeds:
             generator.state.assign(keras.ops.copy(seeds[path].state))
+
+
+def matching(source: Any, target: Any) -> list[tuple[Any, Any]]:
+    """Each weight of a model with the one that a model built anew from it has in its place.
+
+    By path, since a layer put into one branch of a graph may change the order in which Keras lists all layers.
+    """
+    there = _keras.by_path(target)
+    found = []
+    for path, layer in [("", source), *_keras.walk(source)]:
+        found += zip(_keras.own_variables(layer), _keras.own_variables(there[path]) if path in there else (), strict=True)
+    return found
+
+
+def as_given(applied: Any) -> list[Any]:
+    """The weights of a regularized model, in the order in which the user's model has them."""
+    theirs = {id(given): ours for given, ours in matching(applied.__dict__["_given"](), applied)}
+    return [theirs[id(given)] for given in applied.__dict__["_given"]().weights]
 
 
 def _add_penalties(applied: Any, layers: Mapping[str, Any], sites: Sequence[Site], values: Mapping[str, float]) -> None:
@@ -267,9 +284,9 @@ def _take_over_decay(model: Any, sites: Sequence[Site], values: Mapping[str, flo
     return strengths
 
 
-def fresh_seed(seed: int, index: int) -> int:
-    """The seed of a model's `index`-th random stream, 31 bits, from the seed of the whole model."""
-    return int(np.random.SeedSequence([seed, index]).generate_state(1)[0]) & 0x7FFFFFFF
+def fresh_seed(seed: int, *stream: int) -> int:
+    """The seed of one of a model's random streams, 31 bits, from the seed of the whole model."""
+    return int(np.random.SeedSequence([seed, *stream]).generate_state(1)[0]) & 0x7FFFFFFF
 
 
 def weight_seed(seed: int, index: int) -> int:
@@ -277,39 +294,43 @@ def weight_seed(seed: int, index: int) -> int:
     return fresh_seed(seed, 2**31 + index)
 
 
-def seed_states(model: Any, seeds: Sequence[int]) -> list[np.ndarray]:
-    """For each seed generator of `model` its first state under each of `seeds`: arrays of (seeds, 2)."""
-    count = len(_keras.seed_generators(model))
-    return [np.array([[fresh_seed(seed, i), 0] for seed in seeds], "uint32") for i in range(count)]
+def seed_states(applied: Any, seeds: Sequence[int]) -> list[np.ndarray]:
+    """For each seed generator of `applied` its first state under each of `seeds`: arrays of (seeds, 2).
+
+    A generator's stream follows from the place of its layer in the user's model, so that a layer put in for one
+    member of a population changes no random number of another.
+    """
+    places = {path: i for i, (path, _) in enumerate(_keras.walk(applied.__dict__["_given"]()))}
+    put_in = {f"{site.path}_dropout": places[site.path] for site in applied.__dict__["_sites"] if site.kind == "after"}
+    streams = []
+    for path, generator in _keras.seed_generators(applied):
+        layer, _, number = f"/{path}".rpartition("/seed")
+        layer = layer.removeprefix("/")
+        behind = layer in put_in and layer not in places
+        streams.append((put_in[layer] if behind else places.get(layer, len(places)), int(number), int(behind)))
+    return [np.array([[fresh_seed(seed, *stream), 0] for seed in seeds], "uint32") for stream in streams]
 
 
-def drawn_anew(model: Any) -> list[tuple[Any, Callable[..., Any]]]:
+def drawn_anew(applied: Any) -> list[tuple[Any, Callable[..., Any]]]:
     """The variables that `init="fresh"` draws, each with its initializer.
 
     These are the trainable ones, and the statistics of layers that train; what was frozen or adapted is kept.
     """
-    initializers = model.__dict__["_initializers"]
-    found = []
-    for layer in [model, *(layer for _, layer in _keras.walk(model))]:
+    initializers = applied.__dict__["_initializers"]
+    anew = set()
+    for layer in [applied, *(layer for _, layer in _keras.walk(applied))]:
         variables = _keras.own_variables(layer)
         statistics = isinstance(layer, keras.layers.BatchNormalization) or any(v.trainable for v in variables)
-        hidden = layer.__dict__.get("_strengths", {}).values()
-        for variable in variables:
-            trains = variable.trainable or (statistics and layer.trainable)
-            if trains and id(variable) in initializers and not any(variable is h for h in hidden):
-                found.append((variable, initializers[id(variable)]))
-    return found
+        anew |= {id(v) for v in variables if v.trainable or (statistics and layer.trainable)}
+    return [(v, initializers[id(v)]) for v in as_given(applied) if id(v) in anew and id(v) in initializers]
 
 
-def draw_fresh(model: Any, seed: int | None) -> None:
+def draw_fresh(applied: Any, seed: int | None) -> None:
     """Draw the weights of one model anew, in place."""
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
-    for i, (variable, initializer) in enumerate(drawn_anew(model)):
-        if _keras.draws(initializer):
-            initializer = copy.copy(initializer)
-            initializer.seed = weight_seed(seed, i)
-        variable.assign(initializer(variable.shape, dtype=variable.dtype))
+    for i, (variable, initializer) in enumerate(drawn_anew(applied)):
+        variable.assign(_keras.draw(initializer, variable, weight_seed(seed, i)))
 
 
 def _to_keras(applied: Any) -> keras.Model:

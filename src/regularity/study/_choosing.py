@@ -53,7 +53,7 @@ def choose(scores: np.ndarray, held_out_share: float, first: Sequence[int], stro
     """Choose among candidates by their scores on the same folds.
 
     Whatever lies within one paired standard error of the best is as good. Among those the first of `first` (the model
-    as given, then 'off') is the answer, else the first of `strongest`.
+    as given, then 'off') is the answer, else the first of `strongest` that is better than all of `first`.
 
     Args:
         scores: Held-out scores of (candidates, folds), higher is better; NaN where a member diverged.
@@ -71,5 +71,6 @@ def choose(scores: np.ndarray, held_out_share: float, first: Sequence[int], stro
     error = paired_error(scores - scores[best], held_out_share)
     as_good = mean >= mean[best] - np.nan_to_num(error)
     as_good[best] = True
-    answer = next(i for i in (*first, *strongest) if as_good[i])
+    floor = np.nanmax(mean[list(first)], initial=-np.inf)  # a strong candidate's error is wide: it must not fall below 'off'
+    answer = next(i for i in (*first, *(i for i in strongest if mean[i] > floor)) if as_good[i])
     return Choice(best, answer, as_good, error)

@@ -53,6 +53,7 @@ class Path:
         table: A row for each candidate, by strength: `name`, `strength`, `score` and `error` (mean over folds and its
             standard error), `difference` to the best and its paired `difference_error`, `as_good`, `train_score`,
             `gap`, `norm` of all kernels, `zeros` (share of their entries below 0.001), `epochs`, `diverged` (folds).
+        off: The candidate without the technique.
         best: The candidate with the best mean score.
         one_se: The answer: whatever lies within one paired standard error of the best is as good, and then the model
             as given comes first, then 'off', then the strongest.
@@ -61,6 +62,7 @@ class Path:
     technique: str
     score_name: str
     table: pd.DataFrame
+    off: Point
     best: Point
     one_se: Point
     _curves: np.ndarray = field(repr=False)
@@ -185,13 +187,14 @@ def path(
     numbers = [(seed * 1_000_003 + n) % 2**31 for n in checked_seeds(seeds if validation_data is None or seeds != 1 else 5)]
     given = Recipe({})
     own = _own_strengths(model, technique)
+    batch_size = checked_count(batch_size, "batch_size")
     plan = Plan(
         data=data,
-        batch_size=checked_count(batch_size, "batch_size"),
+        batch_size=batch_size,
         fresh=checked_init(init) == "fresh",
         score=judge.score,
         keep_weights=False,
-        epoch_rows=max(len(rows) for rows, _ in splits),
+        epoch_rows=-(-max(len(rows) for rows, _ in splits) // batch_size) * batch_size,  # full steps: half the program
     )
     count = len(strengths) if not isinstance(strengths, int) else strengths
     trainer = Trainer(model, plan, (count + 1) * len(splits) * len(numbers))
@@ -337,7 +340,7 @@ def _at(curves: np.ndarray, epochs: np.ndarray) -> np.ndarray:
 
 
 def _to_path(
-    technique: str, judge: Scoring, recipes: Sequence[Recipe], names: Sequence[str], strengths: Sequence[float],
+    technique: str, judge: Scoring, recipes: Sequence[Recipe], names: list[str], strengths: Sequence[float],
     outcomes: Sequence[Sequence[Outcome]], splits: Sequence[Any], seeds: int, folded: bool, model: Any, data: Data, fit: Mapping[str, Any],
 ) -> Path:
     held_curves = _curves(outcomes, seeds if folded else 1, "held_out")
@@ -361,4 +364,4 @@ def _to_path(
             "epochs": epochs + 1, "diverged": [sum(o.diverged is not None for o in candidate) for candidate in outcomes],
         }
     )
-    return Path(technique, judge.name, table, points[choice.best], points[choice.answer], held_curves, model, data, fit)
+    return Path(technique, judge.name, table, points[names.index("off")], points[choice.best], points[choice.answer], held_curves, model, data, fit)

@@ -1,0 +1,254 @@
+"""The command line. Keras is imported when a command runs, so that `--help` answers at once."""
+
+import json
+import os
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+app = typer.Typer(
+    name="regularity",
+    help="Which regularization for a Keras model, how strong, and why.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog="Exit codes: 0 done, 1 the work failed, 2 the command line, a file or its data are wrong.",
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
+
+
+class Init(str, Enum):
+    """Where weights start."""
+
+    fresh = "fresh"
+    keep = "keep"
+
+
+class _Wrong(Exception):
+    """What the user gave is wrong; the message is one line."""
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--folder", help="Where the pictures go.")] = Path("regularity"),
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the strength of L2 and of dropout for a network that overfits, on data that scikit-learn ships."""
+    from regularity.demo import run
+
+    _folder(folder)
+    rows, pictures, answers = run(folder, verbose=0 if quiet or as_json else "auto")
+    if as_json:
+        _print_json({"table": rows, "pictures": [str(p) for p in pictures], "answers": answers})
+        return
+    _table(
+        "Diabetes, 250 rows to train and choose on, 192 that nothing has seen (R², higher is better)",
+        ["technique", "", "strength", "epochs", "5 folds", f"{442 - 250} held-out rows"],
+        [
+            [r["technique"], r["candidate"], f"{r['strength']:.3g}", str(r["epochs"]), _pm(r["r2_folds"], r["r2_folds_error"]), _pm(r["r2_test"], r["r2_test_error"])]
+            for r in rows
+        ],
+    )
+    for answer in answers:
+        typer.echo(answer)
+    typer.echo("Pictures: " + ", ".join(str(p) for p in pictures))
+
+
+@app.command()
+def path(
+    model: Annotated[Path, typer.Argument(help="A compiled model, as MODEL.keras.")],
+    data: Annotated[Path, typer.Argument(help="Rows, as .npz (arrays x and y), .csv or .parquet.")],
+    target: Annotated[str, typer.Option("--target", "-t", help="Column, or array in the .npz, to predict.")] = "y",
+    technique: Annotated[str, typer.Option("--technique", help="What to vary: l1, l2, dropout, weight_decay, or technique@pattern.")] = "l2",
+    strengths: Annotated[int, typer.Option("--strengths", min=2, help="How many strengths.")] = 50,
+    folds: Annotated[int, typer.Option("--folds", min=2, help="How many folds.")] = 5,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="How long members train.")] = 50,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds a fold.")] = 1,
+    score: Annotated[str | None, typer.Option("--score", help="A score of scikit-learn, or loss.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows of a step.")] = 32,
+    init: Annotated[Init, typer.Option("--init", help="Fresh weights, or those of the model.")] = Init.fresh,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same path.")] = 0,
+    plot: Annotated[Path, typer.Option("--plot", help="Where the picture goes.")] = Path("path.png"),
+    out: Annotated[Path | None, typer.Option("--out", help="Train the answer on all rows and save it here, as .keras.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Vary one technique over a range of strengths on folds, and say which strength to take."""
+    if plot.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise _Wrong(f"Expected --plot to end in .png, .svg or .pdf. Received: {plot}")
+    if out is not None and out.suffix != ".keras":
+        raise _Wrong(f"Expected --out to end in .keras. Received: {out}")
+    x, y = _rows(data, target)
+    import regularity as rg
+
+    loaded = _model(model)
+    try:
+        found = rg.path(
+            loaded, x, y, technique=technique, strengths=strengths, folds=folds, epochs=epochs, seeds=seeds, score=score,
+            batch_size=batch_size, init=init.value, seed=seed, verbose=0 if quiet or as_json else "auto",
+        )  # fmt: skip
+    except (ValueError, TypeError) as error:
+        raise _Wrong(str(error)) from error
+    _folder(plot.parent)
+    found.plot().savefig(plot, dpi=120)
+    if out is not None:
+        _folder(out.parent)
+        found.model.save(out)
+    if as_json:
+        _print_json(
+            {
+                "technique": technique, "score": found.score_name, "verdict": found.verdict, "flat": found.flat, "answer": str(found),
+                "best": json.loads(found.best.recipe.to_json()), "one_se": json.loads(found.one_se.recipe.to_json()),
+                "table": json.loads(found.table.to_json(orient="records")), "picture": str(plot), "model": None if out is None else str(out),
+            }
+        )  # fmt: skip
+        return
+    shown = found.table[["name", "strength", "score", "error", "difference", "difference_error", "train_score", "norm", "zeros", "epochs"]]
+    marks = {found.best.strength: "best", found.one_se.strength: "answer"}
+    _table(
+        f"{technique}: {found.score_name} over {folds} folds",
+        [*("" if c == "name" else c.replace("_", " ") for c in shown.columns), ""],
+        [
+            [str(r["name"]), *(f"{r[c]:.4g}" for c in shown.columns[1:-1]), str(r["epochs"]), marks.get(r["strength"], "")]
+            for _, r in shown.iterrows()
+        ],
+    )
+    typer.echo(str(found))
+    typer.echo(f"Recipe: {found.one_se.recipe.to_json()}")
+    typer.echo(f"Picture: {plot}" + (f"; model: {out}" if out else ""))
+
+
+@app.command()
+def techniques(as_json: AsJson = False) -> None:
+    """List the techniques: where they act, over which range, and their paper."""
+    import regularity as rg
+
+    catalogue = rg.techniques().values()
+    if as_json:
+        _print_json([{"name": t.name, "place": t.place, "summary": t.summary, "unit": t.unit, "range": t.range, "scale": t.scale, "paper": t.paper} for t in catalogue])
+        return
+    _table(
+        "Techniques",
+        ["name", "place", "what it does", "range", "paper"],
+        [[t.name, t.place, t.summary, f"{t.range[0]:g} to {t.range[1]:g}, {t.scale}", t.paper] for t in catalogue],
+    )
+
+
+def main() -> None:
+    """Run the command line: errors are one line, and exit with 2 where the input is wrong, else with 1."""
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("MPLBACKEND", "agg")
+    try:
+        app()
+    except _Wrong as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except Exception as error:  # a traceback helps nobody at a prompt
+        if os.environ.get("REGULARITY_DEBUG"):
+            raise
+        _fail(f"{type(error).__name__}: {error} (set REGULARITY_DEBUG=1 for the traceback)", 1)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print("regularity: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)
+
+
+def _folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _Wrong(f"Can't write to {folder}: {error.strerror}.") from error
+
+
+def _model(file: Path) -> Any:
+    if not file.is_file():
+        raise _Wrong(f"No such file: {file}. Expected a model that Keras saved, as .keras.")
+    import keras
+
+    try:
+        return keras.saving.load_model(file)
+    except Exception as error:  # Keras raises anything here, from zipfile's errors to TypeError
+        raise _Wrong(f"{file} does not load as a Keras model: {' '.join(str(error).split())[:300]}") from error
+
+
+def _rows(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
+    if not file.is_file():
+        raise _Wrong(f"No such file: {file}. Expected rows as .npz, .csv or .parquet.")
+    readers = {".npz": _npz, ".csv": _frame, ".parquet": _frame}
+    if file.suffix.lower() not in readers:
+        raise _Wrong(f"Expected a file that ends in .npz, .csv or .parquet. Received: {file}")
+    try:
+        return readers[file.suffix.lower()](file, target)
+    except _Wrong:
+        raise
+    except Exception as error:  # as with models: readers raise anything on a broken file
+        raise _Wrong(f"{file} can't be read as {file.suffix[1:]}: {error}") from error
+
+
+def _npz(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
+    import numpy as np
+
+    with np.load(file, allow_pickle=False) as arrays:
+        named = dict(arrays)
+    if target not in named:
+        raise _Wrong(f"{file} has no array {target!r}. It has {sorted(named)}; choose one with --target.")
+    y = named.pop(target)
+    if not named:
+        raise _Wrong(f"{file} has no array beside the target {target!r}. Save inputs as x, for example np.savez(file, x=x, y=y).")
+    return (next(iter(named.values())) if len(named) == 1 else named), y
+
+
+def _frame(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
+    import numpy as np
+    import pandas as pd
+
+    frame = pd.read_csv(file) if file.suffix.lower() == ".csv" else pd.read_parquet(file)
+    if target not in frame:
+        raise _Wrong(f"{file} has no column {target!r}. It has {list(frame.columns)}; choose one with --target.")
+    x, y = frame.drop(columns=target), frame[target]
+    text = [c for c in x.columns if not pd.api.types.is_numeric_dtype(x[c]) and not pd.api.types.is_bool_dtype(x[c])]
+    if text:
+        raise _Wrong(f"Expected columns of numbers. Received text in {text} of {file}. Encode them first, for example with pandas.get_dummies.")
+    labels = y.to_numpy()
+    if not pd.api.types.is_numeric_dtype(y):
+        classes, labels = np.unique(labels.astype(str), return_inverse=True)
+        typer.echo(f"Classes: {', '.join(f'{i} = {c}' for i, c in enumerate(classes))}", err=True)
+    return x.to_numpy("float32"), labels
+
+
+def _pm(value: float, error: float) -> str:
+    return f"{value:.3f} ± {error:.3f}"
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2))
+
+
+def _table(title: str, header: list[str], rows: list[list[str]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD if console.is_terminal else box.ASCII2)
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
