@@ -292,6 +292,11 @@ def portable_compile_config(model: Any) -> dict[str, Any]:
     return portable(model.get_compile_config())
 
 
+def is_plain_convolution(layer: Any) -> bool:
+    """Whether `layer` convolves by `convolution_op` with channels last and one group (`BaseConv`)."""
+    return isinstance(layer, BaseConv) and layer.groups == 1 and layer.data_format == "channels_last"
+
+
 def custom_objects(model: Any) -> dict[str, Any]:
     """Classes and functions that are not Keras's own and that a process must know to load `model`."""
     found = dict(keras.saving.get_custom_objects())

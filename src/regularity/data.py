@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 
 from regularity import _keras
 
@@ -90,17 +91,39 @@ def to_data(model: Any, x: Any, y: Any, sample_weight: Any = None, class_weight:
     return Data(data.x, data.y, _class_weights(data.y, class_weight))
 
 
+@dataclass(frozen=True)
+class Batches:
+    """A stream that was read to its end, to be read again."""
+
+    batches: list[Data]
+
+
 def stream_batches(stream: Any) -> Iterator[Data]:
     """The batches of one pass through a stream, as NumPy."""
-    for batch in _keras.numpy_batches(stream):
+    if isinstance(stream, Batches):
+        yield from stream.batches
+        return
+    # an iterator gives its batches once, and Keras would read some of them to see what they are
+    found = map(keras.utils.unpack_x_y_sample_weight, stream) if isinstance(stream, Iterator) else _keras.numpy_batches(stream)
+    for batch in found:
         yield Data(*(each(np.asarray, part) for part in batch))
+
+
+def kept(stream: Any) -> Batches:
+    """All batches of one pass through a stream.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    batches = list(stream_batches(stream))
+    if not batches:
+        raise ValueError("Expected a stream with at least one batch. Received one that is empty (is it a generator that ran out?).")
+    return Batches(batches)
 
 
 def gather(stream: Any) -> Data:
     """All rows of one pass through a stream."""
-    batches = list(stream_batches(stream))
-    if not batches:
-        raise ValueError("Expected a stream with at least one batch. Received one that is empty (is it a generator that ran out?).")
+    batches = kept(stream).batches
     parts = [[getattr(b, part) for b in batches] for part in ("x", "y", "sample_weight")]
     return Data(*(each(lambda *a: np.concatenate(a), *p) for p in parts))
 
@@ -114,18 +137,17 @@ def _tree(value: Any, name: str) -> Any:
 
 
 def _array(value: Any, name: str) -> np.ndarray:
-    for attribute in ("detach", "cpu"):  # a torch tensor that takes gradients, or lives on an accelerator
+    frame = hasattr(value, "to_numpy")  # asked first: the columns of a frame are attributes too, whatever their names
+    for attribute in () if frame else ("detach", "cpu"):  # a torch tensor that takes gradients, or is on an accelerator
         value = getattr(value, attribute)() if hasattr(value, attribute) else value
-    convert = getattr(value, "to_numpy", None) or getattr(value, "numpy", None)
+    convert = value.to_numpy if frame else getattr(value, "numpy", None)
     try:
         array = np.asarray(convert() if convert else value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"Expected {name} to be an array of numbers. Received: {type(value).__name__} ({error})") from None
-    if array.dtype.kind == "O":
-        try:
-            array = array.astype("float32")
-        except (TypeError, ValueError):
-            pass
+    if array.dtype.kind == "O":  # such as pandas's integers that may be missing
+        missing = pd.isna(array)
+        array = np.asarray(np.where(missing, np.nan, array).tolist() if missing.any() else array.tolist())
     if array.dtype.kind not in "fiub":
         columns = getattr(value, "dtypes", None)
         text = "" if columns is None or not hasattr(columns, "items") else f" in {[c for c, t in columns.items() if t.kind not in 'fiub']}"
@@ -169,38 +191,59 @@ def _check_finite(data: Data, prefix: str) -> None:
 
 
 def _check_inputs(model: Any, x: Any, name: str) -> None:
-    try:
-        specs = keras.tree.map_structure(lambda t: tuple(t.shape), model.input)
-    except (AttributeError, ValueError):
+    inputs = getattr(model, "inputs", None)
+    if not inputs:
         return  # a subclassed model does not say what it takes
     if isinstance(x, dict):
-        named = {t.name: tuple(t.shape) for t in model.inputs}
-        specs = specs if isinstance(specs, dict) else named
-        missing = [key for key in specs if key not in x]
+        given = None if isinstance(model, keras.Sequential) else model.input
+        named = given if isinstance(given, dict) else {t.name: t for t in inputs}
+        missing = [key for key in named if key not in x]
         if missing:
-            raise ValueError(f"Expected {name} to have the inputs {list(specs)}. Received: {list(x)}; {missing} missing.")
-        pairs = [(f"{name}[{key!r}]", shape, x[key]) for key, shape in specs.items()]
+            raise ValueError(f"Expected {name} to have the inputs {list(named)}. Received: {list(x)}; {missing} missing.")
+        pairs = [(f"{name}[{key!r}]", tuple(t.shape), x[key]) for key, t in named.items()]
     else:
         leaves = _leaves(x, name)
-        shapes = [tuple(t.shape) for t in model.inputs]
-        if len(leaves) != len(shapes):
-            raise ValueError(f"Expected {name} to have {len(shapes)} input(s), as the model has. Received: {len(leaves)}.")
-        pairs = [(leaf[0], shape, leaf[1]) for leaf, shape in zip(leaves, shapes, strict=True)]
+        if len(leaves) != len(inputs):
+            raise ValueError(f"Expected {name} to have {len(inputs)} input(s), as the model has. Received: {len(leaves)}.")
+        pairs = [(label, tuple(t.shape), array) for (label, array), t in zip(leaves, inputs, strict=True)]
     for label, shape, array in pairs:
-        fits = len(array.shape) == len(shape) and all(s is None or s == a for s, a in zip(shape[1:], array.shape[1:], strict=True))
-        if not fits:
-            expected = ", ".join("any" if s is None else str(s) for s in shape[1:])
-            raise ValueError(f"Expected {label} of shape (rows, {expected}), as the model takes. Received: shape {array.shape}.")
+        if not _fits(array.shape, shape):
+            raise ValueError(f"Expected {label} of shape {_rows_of(shape)}, as the model takes. Received: shape {array.shape}.")
+
+
+def _fits(given: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
+    """Whether an array fits a tensor but for the number of rows; as in Keras a last axis of 1 may be there or not."""
+    found, expected = given[1:], shape[1:]
+    if len(found) > len(expected) and found[-1] == 1:
+        found = found[:-1]
+    elif len(found) < len(expected) and expected[-1] == 1:
+        expected = expected[:-1]
+    return len(found) == len(expected) and all(e is None or e == f for e, f in zip(expected, found, strict=True))
+
+
+def _rows_of(shape: tuple[int | None, ...]) -> str:
+    return f"(rows, {', '.join('any' if s is None else str(s) for s in shape[1:])})"
 
 
 def _check_targets(model: Any, y: Any, name: str) -> None:
     if y is None:
+        own = any(getattr(type(model), method) is not getattr(keras.Model, method) for method in ("train_step", "compute_loss"))
+        if not own and model._compile_config.config.get("loss") is not None:
+            raise ValueError(f"Expected {name}, since the model was compiled with a loss. Received: None.")
         return
     for label, array, loss, shape in _outputs(model, y, name):
-        if "sparse_categorical" in loss and shape and isinstance(shape[-1], int):
-            low, high = int(array.min()), int(array.max())
+        kind = loss_name(loss)
+        if kind in _SPREADING and shape and not _fits(array.shape, shape):
+            raise ValueError(f"Expected {label} of shape {_rows_of(shape)}, as the model puts out. Received: shape {array.shape}.")
+        if kind == "binary_crossentropy" and not (0 <= array.min() and array.max() <= 1):
+            raise ValueError(
+                f"Expected {label} from 0 to 1, for the loss {kind}. Received: values from {array.min()} to {array.max()}."
+            )
+        if "sparse_categorical" in kind and shape and isinstance(shape[-1], int):
             if array.dtype.kind == "f" and not (array == np.round(array)).all():
-                raise ValueError(f"Expected {label} to hold classes as whole numbers, for the loss {loss}. Received: {array.dtype} with fractions.")
+                raise ValueError(f"Expected {label} to hold classes as whole numbers, for the loss {kind}. Received: {array.dtype} with fractions.")
+            labels = array[array != getattr(loss, "ignore_class", None)]
+            low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
             if low < 0 or high >= shape[-1]:
                 raise ValueError(
                     f"Expected {label} to hold classes from 0 to {shape[-1] - 1}, since the model puts out {shape[-1]}. "
@@ -208,18 +251,18 @@ def _check_targets(model: Any, y: Any, name: str) -> None:
                 )
             if array.ndim == len(shape) and array.shape[-1] == shape[-1] and shape[-1] > 1:
                 raise ValueError(
-                    f"Expected {label} to hold classes as whole numbers, for the loss {loss}. Received: shape {array.shape}, which "
+                    f"Expected {label} to hold classes as whole numbers, for the loss {kind}. Received: shape {array.shape}, which "
                     "looks one-hot; compile with 'categorical_crossentropy' or pass y.argmax(-1)."
                 )
-        elif loss.startswith("categorical") and shape and (array.ndim != len(shape) or array.shape[-1] != shape[-1]):
+        elif kind.startswith("categorical") and shape and (array.ndim != len(shape) or array.shape[-1] != shape[-1]):
             raise ValueError(
-                f"Expected {label} one-hot, of shape (rows, {shape[-1]}), for the loss {loss}. Received: shape {array.shape}; "
+                f"Expected {label} one-hot, of shape (rows, {shape[-1]}), for the loss {kind}. Received: shape {array.shape}; "
                 "compile with 'sparse_categorical_crossentropy' or pass keras.utils.to_categorical(y)."
             )
 
 
-def _outputs(model: Any, y: Any, name: str) -> list[tuple[str, np.ndarray, str, tuple[int | None, ...] | None]]:
-    """Each target with its label in errors, the name of its loss and the shape that the model puts out, where known."""
+def _outputs(model: Any, y: Any, name: str) -> list[tuple[str, np.ndarray, Any, tuple[int | None, ...] | None]]:
+    """Each target with its label in errors, its loss and the shape that the model puts out, where known."""
     leaves = _leaves(y, name)
     try:
         outputs = [tuple(t.shape) for t in model.outputs]
@@ -238,7 +281,14 @@ def _outputs(model: Any, y: Any, name: str) -> list[tuple[str, np.ndarray, str, 
         picked = list(losses)
     else:
         picked = [losses] * len(leaves)
-    return [(n, a, loss_name(loss), shape) for (n, a), loss, shape in zip(leaves, picked, outputs, strict=False)]
+    return [(n, a, loss, shape) for (n, a), loss, shape in zip(leaves, picked, outputs, strict=False)]
+
+
+# Losses for which Keras spreads targets of another shape over the outputs, silently.
+_SPREADING = (
+    "mse", "mean_squared_error", "mae", "mean_absolute_error", "mape", "mean_absolute_percentage_error",
+    "msle", "mean_squared_logarithmic_error", "huber", "huber_loss", "log_cosh", "logcosh", "poisson", "binary_crossentropy",
+)  # fmt: skip
 
 
 def loss_name(loss: Any) -> str:

@@ -156,6 +156,14 @@ def test_dropout_that_is_there_takes_the_strength_and_is_not_doubled() -> None:
         assert len(applied.layers) == len(user.layers)
 
 
+def test_dropout_is_not_doubled_where_one_follows_the_model_inside() -> None:
+    inputs = keras.Input((6,))
+    inner = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8, "relu", name="a"), keras.layers.Dense(8, "relu", name="b")], name="inner")
+    user = compiled(keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Dropout(0.5, name="drop")(inner(inputs)))))
+    assert set(rg.Recipe({"dropout": 0.3}).apply(user).strengths) == {"dropout@inner/a", "dropout@drop"}
+    assert float(rg.Recipe({"dropout@b": 0.3}).apply(user).strengths["dropout@drop"]) == pytest.approx(0.3)
+
+
 def test_dropout_drops_in_training_only(x: Any) -> None:
     applied = rg.Recipe({"dropout": 1.0}).apply(compiled(nested()))
     assert np.abs(applied(x)).max() > 0

@@ -74,7 +74,9 @@ def test_any_real_number_in_range_is_taken(kind, name, upper, value):
     assert float(getattr(made, name)) == float(value)
     assert made.get_config()[name] == float(value)
     changed = kind(**{name: 0.5})
+    held = getattr(changed, name)
     setattr(changed, name, value)
+    assert getattr(changed, name) is held
     assert float(getattr(changed, name)) == float(value)
 
 

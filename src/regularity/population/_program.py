@@ -70,6 +70,22 @@ class Program:
         return self._own(self._start)
 
     @property
+    def state_bytes(self) -> int:
+        """What one member takes in memory while it trains."""
+        return sum(a.size * a.dtype.itemsize for group in self.own_start for a in group)
+
+    @property
+    def weight_count(self) -> int:
+        """How many numbers a member trains."""
+        return sum(a.size for a in self._start.trainable)
+
+    @property
+    def signature(self) -> str:
+        """What tells this program from others: shapes of weights and layers' classes."""
+        shapes = [a.shape for a in self._start.trainable]
+        return f"{shapes} {[type(layer).__name__ for _, layer in _keras.walk(self.model)]} {type(self.model.optimizer).__name__}"
+
+    @property
     def has_convolutions(self) -> bool:
         return any(isinstance(layer, _keras.BaseConv) for _, layer in _keras.walk(self.model))
 

@@ -17,11 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from regularity.data import Data, each, stream_batches
+from regularity.population._calibration import calibrated_chunk_size, chunk_size, is_worth_a_trial
+from regularity.population._convolution import lower_convolutions
 from regularity.population._program import Program, State
 
-# A member's weights and moments, times the members of a chunk, should stay in a core's share of the cache.
-_CHUNK_BYTES = 2 * 2**20
-_CHUNK_MEMBERS = {"cpu": 32}
 # XLA's higher levels take a third longer to compile on CPU for programs that are no faster.
 _OPTIONS = {"cpu": {"xla_backend_optimization_level": 1}}
 _BLOCK_STEPS = 16  # batches of a stream that train in one call
@@ -116,10 +115,11 @@ class Population:
         streamed = not isinstance(plan.data, Data)
         example = next(iter(stream_batches(plan.data))) if streamed else plan.data
         self.plan = plan
+        lower_convolutions(model)
         self.program = Program(model, example, example.rows if streamed else min(plan.batch_size, example.rows))
         self.lanes = _lanes()
-        self.size = plan.chunk or chunk_size(self.program, members, len(self.lanes))
         self._work = (_Stream if streamed else _Rows)(self.program, plan, self.lanes)
+        self._members, self._size = members, plan.chunk
 
     def run(self, tasks: Sequence[Task], advance: Callable[[int], None] = lambda epochs: None) -> list[Outcome]:
         """Train every task and return what became of it, in the order of `tasks`.
@@ -128,9 +128,10 @@ class Population:
             tasks: The members.
             advance: Called with the number of member-epochs that are done.
         """
+        size = self._size = self._size or self._chunk_size(tasks)
         order = sorted(range(len(tasks)), key=lambda i: -tasks[i].epochs)
-        chunks = [order[i : i + self.size] for i in range(0, len(order), self.size)]
-        filled = [_Queued([tasks[i] for i in c] + [tasks[c[-1]]] * (self.size - len(c)), len(c)) for c in chunks]
+        chunks = [order[i : i + size] for i in range(0, len(order), size)]
+        filled = [_Queued([tasks[i] for i in c] + [tasks[c[-1]]] * (size - len(c)), len(c)) for c in chunks]
         outcomes: list[Any] = [None] * len(tasks)
         for chunk, found in zip(chunks, self._work.train(filled, advance), strict=True):
             for i, outcome in zip(chunk, found, strict=False):
@@ -138,24 +139,31 @@ class Population:
         return outcomes
 
 
+    def _chunk_size(self, tasks: Sequence[Task]) -> int:
+        """How many members to train together, in this run and all that follow: their programs are the same then."""
+        members, plan = max(self._members, len(tasks)), self.plan
+        if not isinstance(plan.data, Data):
+            return chunk_size(self.program, members, len(self.lanes))
+        steps = members * max(task.epochs for task in tasks) * (plan.epoch_rows or plan.data.rows) // plan.batch_size
+        if not is_worth_a_trial(self.program, plan.batch_size, steps):
+            return chunk_size(self.program, members, len(self.lanes))
+
+        def trial(size: int, device: Any, steps: int) -> None:
+            chunk = _Chunk(self.program, plan, [tasks[0]] * size, device)
+            order = np.zeros((steps, size, min(plan.batch_size, plan.data.rows)), "int32")
+            none, data = np.zeros((size, 0), "int32"), self._work.place("data", plan.data.batch(), device)
+            jax.block_until_ready(
+                self._work.call("advance", device, chunk.state, self._work.shared(device), chunk.frozen, data, order, none)
+            )
+
+        return calibrated_chunk_size(self.program, members, self.lanes, trial, f"batch {plan.batch_size}")
+
+
 class _Queued(NamedTuple):
     """A chunk that waits for a lane: the last one is filled up with its last member to the size of all."""
 
     tasks: list[Task]
     members: int
-
-
-def chunk_size(program: Program, members: int, lanes: int) -> int:
-    """How many members to train together: as many as stay in cache, in chunks that share the lanes evenly."""
-    state = sum(a.size * a.dtype.itemsize for group in program.own_start for a in group)
-    most = _CHUNK_MEMBERS.get(jax.default_backend(), 256)
-    fits = most if jax.default_backend() != "cpu" else min(max(_CHUNK_BYTES // max(state, 1), 1), most)
-    if program.has_convolutions:
-        fits = 1 if jax.default_backend() == "cpu" else fits
-    chunks = -(-members // fits)
-    if members >= lanes:
-        chunks = -(-chunks // lanes) * lanes
-    return -(-members // chunks)
 
 
 def _lanes() -> list[Any]:

@@ -1,6 +1,6 @@
 """`rg.train`: any number of recipes and seeds, trained at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -68,7 +68,8 @@ def train(
     Args:
         model: A compiled Keras model; it is not touched.
         x: Arrays, data frames or tensors of (rows, ...), a dict or list of them for several inputs, or a stream that
-            gives batches (PyDataset, tf.data.Dataset, DataLoader), which is read once an epoch for all members.
+            gives batches (PyDataset, tf.data.Dataset, DataLoader), which is read once an epoch for all members; a
+            generator is read to its end once, and kept.
         y: Targets likewise; None with a stream.
         recipes: A recipe or a list of them, each a `Recipe` or a mapping; None is the model as given.
         seeds: How many seeds for each recipe (0, 1, …), or which.
@@ -191,7 +192,7 @@ def checked_data(model: Any, x: Any, y: Any, sample_weight: Any, class_weight: A
     extra = [name for name, value in (("y", y), ("sample_weight", sample_weight), ("class_weight", class_weight)) if value is not None]
     if extra:
         raise ValueError(f"Expected a stream to bring targets and weights itself, as `(x, y)` or `(x, y, sample_weight)`. Received: also {extra}.")
-    return x
+    return _data.kept(x) if isinstance(x, Iterator) else x
 
 
 def checked_validation(model: Any, validation: Any) -> _data.Data | None:

@@ -15,7 +15,7 @@ import cloudpickle
 import keras
 
 from regularity import _keras
-from regularity.data import Data, gather
+from regularity.data import Data, kept
 from regularity.population._run import Outcome, Plan, Task
 
 _EPOCHS = "regularity-epochs "  # before the number of member-epochs done, on a line of the worker's standard output
@@ -32,7 +32,7 @@ def train_elsewhere(
         RuntimeError: If the process fails, with what it said.
     """
     if not isinstance(plan.data, Data):
-        plan = replace(plan, data=gather(plan.data))
+        plan = replace(plan, data=kept(plan.data))
     with tempfile.TemporaryDirectory(prefix="regularity-") as folder:
         sent, returned = Path(folder, "sent"), Path(folder, "returned")
         model.save(Path(folder, "model.keras"))

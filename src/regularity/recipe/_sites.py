@@ -99,9 +99,8 @@ def _activation_sites(model: Any, technique: Technique, hidden: Mapping[str, Any
         elif given_strength(technique, layer) is not None:
             follows = [other.name for other in hidden.values() if layer in other.dropouts]
             yield Site(technique.name, path, "layer", (*names, *follows), given_strength(technique, layer), True)
-        elif path in hidden:
-            after = hidden[path]
-            yield Site(technique.name, path, "after", names, None, after.activation and not after.dropouts)
+        elif path in hidden and not hidden[path].dropouts:
+            yield Site(technique.name, path, "after", names, None, hidden[path].activation)
 
 
 def _is_layer(technique: Technique) -> bool:
@@ -118,8 +117,13 @@ class _Hidden:
     dropouts: tuple[Any, ...]  # the dropout layers on the way from it to the next layer with weights
 
 
-def _hidden(model: Any, prefix: str = "", followed: bool = False) -> Iterator[tuple[str, _Hidden]]:
-    """Each layer of `model`, and of graphs inside it, that is not on the way to the output after the last kernel."""
+def _hidden(
+    model: Any, prefix: str = "", followed: bool = False, then: tuple[Any, ...] = ()
+) -> Iterator[tuple[str, _Hidden]]:
+    """Each layer of `model`, and of graphs inside it, that is not on the way to the output after the last kernel.
+
+    For a graph inside another, `followed` says whether kernels follow it there, `then` which dropout layers do.
+    """
     if not _keras.is_rebuildable(model) or not model.built:
         return
     before, behind = defaultdict(list), defaultdict(list)
@@ -132,15 +136,17 @@ def _hidden(model: Any, prefix: str = "", followed: bool = False) -> Iterator[tu
     hidden = _reached((b for key in weighted for b in before[key]), before)
     if followed:
         hidden |= set(objects)
+    last = {id(tensor._keras_history.operation) for tensor in model.outputs}
     for layer in model.layers:
         key, path = id(layer), prefix + layer.name
-        if key in hidden and not isinstance(layer, keras.layers.InputLayer):
-            on_the_way = _reached(behind[key], {k: v for k, v in behind.items() if k not in weighted})
-            dropouts = tuple(objects[k] for k in sorted(on_the_way) if isinstance(objects[k], keras.layers.Dropout))
-            if not isinstance(layer, keras.layers.Dropout):
-                yield path, _Hidden(layer.name, _is_activation(layer), dropouts)
+        on_the_way = _reached(behind[key], {k: v for k, v in behind.items() if k not in weighted})
+        dropouts = tuple(objects[k] for k in on_the_way if isinstance(objects[k], keras.layers.Dropout))
+        if last & ({key} | on_the_way - weighted):
+            dropouts += then
+        if key in hidden and not isinstance(layer, (keras.layers.InputLayer, keras.layers.Dropout)):
+            yield path, _Hidden(layer.name, _is_activation(layer), dropouts)
         if isinstance(layer, keras.Model) and layer.trainable:
-            yield from _hidden(layer, f"{path}/", followed=key in hidden)
+            yield from _hidden(layer, f"{path}/", key in hidden, dropouts)
 
 
 def _reached(start: Any, graph: Mapping[int, Sequence[int]]) -> set[int]:
