@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 
 # The same examples in each run, no time limit for one (the first of a shape is compiled), nothing written to disk.
-hypothesis.settings.register_profile("regularity", derandomize=True, deadline=None, database=None, max_examples=40)
+hypothesis.settings.register_profile("regularity", derandomize=True, deadline=None, database=None, max_examples=25)
 hypothesis.settings.load_profile("regularity")
 
 

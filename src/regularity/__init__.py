@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from regularity import layers as layers
     from regularity import regularizers as regularizers
+    from regularity.catalogue import techniques as techniques
     from regularity.population import Member as Member
     from regularity.population import train as train
     from regularity.recipe import Recipe as Recipe
     from regularity.study import Path as Path
     from regularity.study import path as path
-    from regularity.catalogue import techniques as techniques
 
 # Imported when first used, so that the command line answers before Keras is loaded.
 _HOMES = {

@@ -246,10 +246,13 @@ def symbolic_build(model: Any, batch: tuple[Any, ...]) -> None:
 
 def jax_state(model: Any) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
     """Values of the trainable, non-trainable, optimizer and metric variables, as `train_step` takes them."""
-    groups = (model.trainable_variables, model.non_trainable_variables, model.optimizer.variables, model.metrics_variables)
+    groups = (
+        model.trainable_variables,
+        model.non_trainable_variables,
+        model.optimizer.variables,
+        model.metrics_variables,
+    )
     return tuple([v.value for v in group] for group in groups)  # type: ignore[return-value]
-
-
 
 
 def numpy_batches(stream: Any) -> Iterator[tuple[Any, ...]]:

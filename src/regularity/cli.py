@@ -54,7 +54,14 @@ def demo(
         "Diabetes, 250 rows to train and choose on, 192 that nothing has seen (R², higher is better)",
         ["technique", "", "strength", "epochs", "5 folds", f"{442 - 250} held-out rows"],
         [
-            [r["technique"], r["candidate"], f"{r['strength']:.3g}", str(r["epochs"]), _pm(r["r2_folds"], r["r2_folds_error"]), _pm(r["r2_test"], r["r2_test_error"])]
+            [
+                r["technique"],
+                r["candidate"],
+                f"{r['strength']:.3g}",
+                str(r["epochs"]),
+                _pm(r["r2_folds"], r["r2_folds_error"]),
+                _pm(r["r2_test"], r["r2_test_error"]),
+            ]
             for r in rows
         ],
     )
@@ -68,7 +75,9 @@ def path(
     model: Annotated[Path, typer.Argument(help="A compiled model, as MODEL.keras.")],
     data: Annotated[Path, typer.Argument(help="Rows, as .npz (arrays x and y), .csv or .parquet.")],
     target: Annotated[str, typer.Option("--target", "-t", help="Column, or array in the .npz, to predict.")] = "y",
-    technique: Annotated[str, typer.Option("--technique", help="What to vary: l1, l2, dropout, weight_decay, or technique@pattern.")] = "l2",
+    technique: Annotated[
+        str, typer.Option("--technique", help="What to vary: l1, l2, dropout, weight_decay, or technique@pattern.")
+    ] = "l2",
     strengths: Annotated[int, typer.Option("--strengths", min=2, help="How many strengths.")] = 50,
     folds: Annotated[int, typer.Option("--folds", min=2, help="How many folds.")] = 5,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="How long members train.")] = 50,
@@ -78,7 +87,9 @@ def path(
     init: Annotated[Init, typer.Option("--init", help="Fresh weights, or those of the model.")] = Init.fresh,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same path.")] = 0,
     plot: Annotated[Path, typer.Option("--plot", help="Where the picture goes.")] = Path("path.png"),
-    out: Annotated[Path | None, typer.Option("--out", help="Train the answer on all rows and save it here, as .keras.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Train the answer on all rows and save it here, as .keras.")
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -112,13 +123,31 @@ def path(
             }
         )  # fmt: skip
         return
-    shown = found.table[["name", "strength", "score", "error", "difference", "difference_error", "train_score", "norm", "zeros", "epochs"]]
+    shown = found.table[
+        [
+            "name",
+            "strength",
+            "score",
+            "error",
+            "difference",
+            "difference_error",
+            "train_score",
+            "norm",
+            "zeros",
+            "epochs",
+        ]
+    ]
     marks = {found.best.strength: "best", found.one_se.strength: "answer"}
     _table(
         f"{technique}: {found.score_name} over {folds} folds",
         [*("" if c == "name" else c.replace("_", " ") for c in shown.columns), ""],
         [
-            [str(r["name"]), *(f"{r[c]:.4g}" for c in shown.columns[1:-1]), str(r["epochs"]), marks.get(r["strength"], "")]
+            [
+                str(r["name"]),
+                *(f"{r[c]:.4g}" for c in shown.columns[1:-1]),
+                str(r["epochs"]),
+                marks.get(r["strength"], ""),
+            ]
             for _, r in shown.iterrows()
         ],
     )
@@ -134,7 +163,20 @@ def techniques(as_json: AsJson = False) -> None:
 
     catalogue = rg.techniques().values()
     if as_json:
-        _print_json([{"name": t.name, "place": t.place, "summary": t.summary, "unit": t.unit, "range": t.range, "scale": t.scale, "paper": t.paper} for t in catalogue])
+        _print_json(
+            [
+                {
+                    "name": t.name,
+                    "place": t.place,
+                    "summary": t.summary,
+                    "unit": t.unit,
+                    "range": t.range,
+                    "scale": t.scale,
+                    "paper": t.paper,
+                }
+                for t in catalogue
+            ]
+        )
         return
     _table(
         "Techniques",
@@ -206,7 +248,9 @@ def _npz(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
         raise _Wrong(f"{file} has no array {target!r}. It has {sorted(named)}; choose one with --target.")
     y = named.pop(target)
     if not named:
-        raise _Wrong(f"{file} has no array beside the target {target!r}. Save inputs as x, for example np.savez(file, x=x, y=y).")
+        raise _Wrong(
+            f"{file} has no array beside the target {target!r}. Save inputs as x, for example np.savez(file, x=x, y=y)."
+        )
     return (next(iter(named.values())) if len(named) == 1 else named), y
 
 
@@ -220,7 +264,9 @@ def _frame(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
     x, y = frame.drop(columns=target), frame[target]
     text = [c for c in x.columns if not pd.api.types.is_numeric_dtype(x[c]) and not pd.api.types.is_bool_dtype(x[c])]
     if text:
-        raise _Wrong(f"Expected columns of numbers. Received text in {text} of {file}. Encode them first, for example with pandas.get_dummies.")
+        raise _Wrong(
+            f"Expected columns of numbers. Received text in {text} of {file}. Encode them first, for example with pandas.get_dummies."
+        )
     labels = y.to_numpy()
     if not pd.api.types.is_numeric_dtype(y):
         classes, labels = np.unique(labels.astype(str), return_inverse=True)

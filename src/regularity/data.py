@@ -87,24 +87,34 @@ def to_data(model: Any, x: Any, y: Any, sample_weight: Any = None, class_weight:
     if class_weight is None:
         return data
     if sample_weight is not None:
-        raise ValueError("Expected `sample_weight` or `class_weight`, not both. Multiply the class weights into `sample_weight`.")
+        raise ValueError(
+            "Expected `sample_weight` or `class_weight`, not both. Multiply the class weights into `sample_weight`."
+        )
     return Data(data.x, data.y, _class_weights(data.y, class_weight))
 
 
-@dataclass(frozen=True)
-class Batches:
+class Batches(keras.utils.PyDataset):
     """A stream that was read to its end, to be read again."""
 
-    batches: list[Data]
+    def __init__(self, batches: list[Data]) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        return self.batches[index].batch()
 
 
 def stream_batches(stream: Any) -> Iterator[Data]:
     """The batches of one pass through a stream, as NumPy."""
-    if isinstance(stream, Batches):
-        yield from stream.batches
-        return
     # an iterator gives its batches once, and Keras would read some of them to see what they are
-    found = map(keras.utils.unpack_x_y_sample_weight, stream) if isinstance(stream, Iterator) else _keras.numpy_batches(stream)
+    found = (
+        map(keras.utils.unpack_x_y_sample_weight, stream)
+        if isinstance(stream, Iterator)
+        else _keras.numpy_batches(stream)
+    )
     for batch in found:
         yield Data(*(each(np.asarray, part) for part in batch))
 
@@ -117,7 +127,9 @@ def kept(stream: Any) -> Batches:
     """
     batches = list(stream_batches(stream))
     if not batches:
-        raise ValueError("Expected a stream with at least one batch. Received one that is empty (is it a generator that ran out?).")
+        raise ValueError(
+            "Expected a stream with at least one batch. Received one that is empty (is it a generator that ran out?)."
+        )
     return Batches(batches)
 
 
@@ -144,13 +156,19 @@ def _array(value: Any, name: str) -> np.ndarray:
     try:
         array = np.asarray(convert() if convert else value)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"Expected {name} to be an array of numbers. Received: {type(value).__name__} ({error})") from None
+        raise TypeError(
+            f"Expected {name} to be an array of numbers. Received: {type(value).__name__} ({error})"
+        ) from None
     if array.dtype.kind == "O":  # such as pandas's integers that may be missing
         missing = pd.isna(array)
         array = np.asarray(np.where(missing, np.nan, array).tolist() if missing.any() else array.tolist())
     if array.dtype.kind not in "fiub":
         columns = getattr(value, "dtypes", None)
-        text = "" if columns is None or not hasattr(columns, "items") else f" in {[c for c, t in columns.items() if t.kind not in 'fiub']}"
+        text = (
+            ""
+            if columns is None or not hasattr(columns, "items")
+            else f" in {[c for c, t in columns.items() if t.kind not in 'fiub']}"
+        )
         raise TypeError(
             f"Expected {name} to hold numbers. Received: {array.dtype}{text}. Encode categories and text as numbers first, "
             "for example with sklearn.preprocessing.LabelEncoder or OneHotEncoder."
@@ -174,7 +192,9 @@ def _check_rows(data: Data, prefix: str) -> None:
     leaves = [leaf for part in ("x", "y", "sample_weight") for leaf in _leaves(getattr(data, part), f"{prefix}{part}")]
     counts = {name: len(array) for name, array in leaves}
     if len(set(counts.values())) > 1:
-        raise ValueError(f"Expected the same number of rows everywhere. Received: {', '.join(f'{n} with {c}' for n, c in counts.items())}")
+        raise ValueError(
+            f"Expected the same number of rows everywhere. Received: {', '.join(f'{n} with {c}' for n, c in counts.items())}"
+        )
     if not all(counts.values()):
         raise ValueError(f"Expected at least one row. Received: {next(iter(counts))} with none.")
 
@@ -199,16 +219,22 @@ def _check_inputs(model: Any, x: Any, name: str) -> None:
         named = given if isinstance(given, dict) else {t.name: t for t in inputs}
         missing = [key for key in named if key not in x]
         if missing:
-            raise ValueError(f"Expected {name} to have the inputs {list(named)}. Received: {list(x)}; {missing} missing.")
+            raise ValueError(
+                f"Expected {name} to have the inputs {list(named)}. Received: {list(x)}; {missing} missing."
+            )
         pairs = [(f"{name}[{key!r}]", tuple(t.shape), x[key]) for key, t in named.items()]
     else:
         leaves = _leaves(x, name)
         if len(leaves) != len(inputs):
-            raise ValueError(f"Expected {name} to have {len(inputs)} input(s), as the model has. Received: {len(leaves)}.")
+            raise ValueError(
+                f"Expected {name} to have {len(inputs)} input(s), as the model has. Received: {len(leaves)}."
+            )
         pairs = [(label, tuple(t.shape), array) for (label, array), t in zip(leaves, inputs, strict=True)]
     for label, shape, array in pairs:
         if not _fits(array.shape, shape):
-            raise ValueError(f"Expected {label} of shape {_rows_of(shape)}, as the model takes. Received: shape {array.shape}.")
+            raise ValueError(
+                f"Expected {label} of shape {_rows_of(shape)}, as the model takes. Received: shape {array.shape}."
+            )
 
 
 def _fits(given: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
@@ -227,21 +253,28 @@ def _rows_of(shape: tuple[int | None, ...]) -> str:
 
 def _check_targets(model: Any, y: Any, name: str) -> None:
     if y is None:
-        own = any(getattr(type(model), method) is not getattr(keras.Model, method) for method in ("train_step", "compute_loss"))
+        own = any(
+            getattr(type(model), method) is not getattr(keras.Model, method)
+            for method in ("train_step", "compute_loss")
+        )
         if not own and model._compile_config.config.get("loss") is not None:
             raise ValueError(f"Expected {name}, since the model was compiled with a loss. Received: None.")
         return
     for label, array, loss, shape in _outputs(model, y, name):
         kind = loss_name(loss)
         if kind in _SPREADING and shape and not _fits(array.shape, shape):
-            raise ValueError(f"Expected {label} of shape {_rows_of(shape)}, as the model puts out. Received: shape {array.shape}.")
-        if kind == "binary_crossentropy" and not (0 <= array.min() and array.max() <= 1):
+            raise ValueError(
+                f"Expected {label} of shape {_rows_of(shape)}, as the model puts out. Received: shape {array.shape}."
+            )
+        if kind == "binary_crossentropy" and not (array.min() >= 0 and array.max() <= 1):
             raise ValueError(
                 f"Expected {label} from 0 to 1, for the loss {kind}. Received: values from {array.min()} to {array.max()}."
             )
         if "sparse_categorical" in kind and shape and isinstance(shape[-1], int):
             if array.dtype.kind == "f" and not (array == np.round(array)).all():
-                raise ValueError(f"Expected {label} to hold classes as whole numbers, for the loss {kind}. Received: {array.dtype} with fractions.")
+                raise ValueError(
+                    f"Expected {label} to hold classes as whole numbers, for the loss {kind}. Received: {array.dtype} with fractions."
+                )
             labels = array[array != getattr(loss, "ignore_class", None)]
             low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
             if low < 0 or high >= shape[-1]:
@@ -300,7 +333,9 @@ def loss_name(loss: Any) -> str:
 
 def _class_weights(y: Any, class_weight: Mapping[int, float]) -> np.ndarray:
     if isinstance(y, (dict, list)):
-        raise ValueError("Expected `class_weight` only for a model with a single output, as in Keras. Use `sample_weight`.")
+        raise ValueError(
+            "Expected `class_weight` only for a model with a single output, as in Keras. Use `sample_weight`."
+        )
     labels = y
     if labels.ndim > 1:
         labels = labels[..., 0] if labels.shape[-1] == 1 else labels.argmax(-1)

@@ -22,7 +22,9 @@ def data() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     x, y = load_diabetes(return_X_y=True)
     x = StandardScaler().fit_transform(PolynomialFeatures(2, include_bias=False).fit_transform(x))
     y = (y - y.mean()) / y.std()
-    x_train, x_test, y_train, y_test = train_test_split(x.astype("float32"), y.astype("float32"), train_size=250, random_state=0)
+    x_train, x_test, y_train, y_test = train_test_split(
+        x.astype("float32"), y.astype("float32"), train_size=250, random_state=0
+    )
     return x_train, y_train, x_test, y_test
 
 

@@ -101,19 +101,17 @@ WHOLE, TOKENS = (2, 4, 6), "tokens"
 SLOTS = [
     (layers.Dense, {"units": 3}, (2, 6), ["kernel", "bias", "activity"]),
     (layers.EinsumDense, {"equation": "abc,cd->abd", "output_shape": (None, 3), "bias_axes": "d"}, WHOLE, ["kernel"]),
-    (layers.Conv1D, {"filters": 3, "kernel_size": 2}, WHOLE, ["kernel", "bias", "activity"]),
-    (layers.Conv2D, {"filters": 2, "kernel_size": 2}, (2, 3, 3, 2), ["kernel"]),
+    (layers.Conv2D, {"filters": 2, "kernel_size": 2}, (2, 3, 3, 2), ["kernel", "bias"]),
     (layers.Conv1DTranspose, {"filters": 3, "kernel_size": 2}, WHOLE, ["kernel"]),
-    (layers.DepthwiseConv1D, {"kernel_size": 2}, WHOLE, ["depthwise", "bias", "activity"]),
-    (layers.SeparableConv1D, {"filters": 3, "kernel_size": 2}, WHOLE, ["depthwise", "pointwise", "bias"]),
+    (layers.DepthwiseConv1D, {"kernel_size": 2}, WHOLE, ["depthwise"]),
+    (layers.SeparableConv1D, {"filters": 3, "kernel_size": 2}, WHOLE, ["depthwise", "pointwise"]),
     (layers.Embedding, {"input_dim": 5, "output_dim": 3}, TOKENS, ["embeddings", "activity"]),
-    (layers.LSTM, {"units": 3}, WHOLE, ["kernel", "recurrent", "bias", "activity"]),
-    (layers.GRU, {"units": 3}, WHOLE, ["kernel", "recurrent", "bias"]),
-    (layers.SimpleRNN, {"units": 3}, WHOLE, ["recurrent"]),
+    (layers.LSTM, {"units": 3}, WHOLE, ["kernel", "recurrent", "activity"]),
+    (layers.GRU, {"units": 3}, WHOLE, ["bias"]),
     (layers.BatchNormalization, {}, (2, 6), ["beta", "gamma"]),
-    (layers.LayerNormalization, {}, (2, 6), ["beta", "gamma"]),
+    (layers.LayerNormalization, {}, (2, 6), ["gamma"]),
     (layers.PReLU, {}, (2, 6), ["alpha"]),
-    (layers.MultiHeadAttention, {"num_heads": 2, "key_dim": 3}, WHOLE, ["kernel", "bias", "activity"]),
+    (layers.MultiHeadAttention, {"num_heads": 2, "key_dim": 3}, WHOLE, ["kernel", "activity"]),
 ]
 
 

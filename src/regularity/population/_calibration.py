@@ -61,7 +61,9 @@ def calibrated_chunk_size(
         trial: Trains a chunk of a size, on a device, for a number of steps; compiled by its first call.
         signature: What else the best size depends on.
     """
-    key = hashlib.sha256(f"{signature} {program.signature} {len(lanes)} {platform.processor()} {platform.node()}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(
+        f"{signature} {program.signature} {len(lanes)} {platform.processor()} {platform.node()}".encode()
+    ).hexdigest()[:24]
     known = _remembered()
     if key not in known:
         fitting = _fitting(program)

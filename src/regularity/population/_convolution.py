@@ -30,7 +30,9 @@ class _Product:
         return convolve(jnp.asarray(inputs), jnp.asarray(kernel), self.strides, self.dilation, self.same)
 
 
-def convolve(inputs: jax.Array, kernel: jax.Array, strides: Sequence[int], dilation: Sequence[int], same: bool) -> jax.Array:
+def convolve(
+    inputs: jax.Array, kernel: jax.Array, strides: Sequence[int], dilation: Sequence[int], same: bool
+) -> jax.Array:
     """The sum over offsets of shifted slices of the inputs times that offset's weights, as one product.
 
     Args:

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import keras
 import numpy as np
 
 from regularity import _keras
@@ -60,7 +59,9 @@ class Program:
         self._start = State(*[[jnp.asarray(np.asarray(v)) for v in group] for group in state])
         kept = {id(v) for v in [*model.strengths.values(), *(g.state for _, g in _keras.seed_generators(model))]}
         unchanged = _unchanged(model, state, example)
-        self._is_shared = [same and id(v) not in kept for same, v in zip(unchanged, model.non_trainable_variables, strict=True)]
+        self._is_shared = [
+            same and id(v) not in kept for same, v in zip(unchanged, model.non_trainable_variables, strict=True)
+        ]
         self.shared = [a for a, shared in zip(self._start.non_trainable, self._is_shared, strict=True) if shared]
         self._kernels = [i for i, v in enumerate(model.trainable_variables) if len(v.shape) >= 2]
 
@@ -91,7 +92,13 @@ class Program:
 
     # -- the state of a chunk ------------------------------------------------------------------------------------
 
-    def start(self, strengths: Sequence[dict[str, float]], seeds: Sequence[int], learning_rates: Sequence[float | None], fresh: bool) -> State:
+    def start(
+        self,
+        strengths: Sequence[dict[str, float]],
+        seeds: Sequence[int],
+        learning_rates: Sequence[float | None],
+        fresh: bool,
+    ) -> State:
         """The first state of members, one for each of `strengths`, `seeds` and `learning_rates`."""
         members = len(seeds)
         # stacked on the host: eager JAX would compile a small program for each variable
@@ -107,7 +114,9 @@ class Program:
         if any(rate is not None for rate in learning_rates):
             group, i = where[id(_keras.learning_rate_variable(self.model.optimizer))]
             given = state[group][i]
-            state[group][i] = np.array([g if r is None else r for g, r in zip(given, learning_rates, strict=True)], given.dtype)
+            state[group][i] = np.array(
+                [g if r is None else r for g, r in zip(given, learning_rates, strict=True)], given.dtype
+            )
         if fresh:
             for (variable, _), values in zip(self._drawn, self._draw(seeds), strict=True):
                 group, i = where[id(variable)]
@@ -135,14 +144,24 @@ class Program:
         own = dict(where)
         averages = _keras.averages(self.model.optimizer)
         if averages is not None:
-            own.update({id(v): where[id(a)] for v, a in zip(self.model.trainable_variables, averages, strict=True) if a is not None})
+            own.update(
+                {
+                    id(v): where[id(a)]
+                    for v, a in zip(self.model.trainable_variables, averages, strict=True)
+                    if a is not None
+                }
+            )
         return [
-            np.asarray(self.shared[shared[id(v)]]) if id(v) in shared else np.asarray(state[own[id(v)][0]][own[id(v)][1]][member])
+            np.asarray(self.shared[shared[id(v)]])
+            if id(v) in shared
+            else np.asarray(state[own[id(v)][0]][own[id(v)][1]][member])
             for v in _regularized.as_given(self.model)
         ]
 
     def _own(self, state: State) -> State:
-        return state._replace(non_trainable=[a for a, s in zip(state.non_trainable, self._is_shared, strict=True) if not s])
+        return state._replace(
+            non_trainable=[a for a, s in zip(state.non_trainable, self._is_shared, strict=True) if not s]
+        )
 
     def _positions(self) -> dict[int, tuple[int, int]]:
         """Where in a chunk's state each variable stands, by its id: (group, index)."""
@@ -162,7 +181,9 @@ class Program:
 
     # -- pure functions of a chunk, to be compiled -----------------------------------------------------------------
 
-    def epoch(self, state: State, shared: Any, frozen: jax.Array, data: Any, order: jax.Array, tail: jax.Array) -> tuple[State, Epoch]:
+    def epoch(
+        self, state: State, shared: Any, frozen: jax.Array, data: Any, order: jax.Array, tail: jax.Array
+    ) -> tuple[State, Epoch]:
         """Train one epoch and report it.
 
         Args:
@@ -175,7 +196,9 @@ class Program:
         """
         return self.report(*self.advance(state, shared, frozen, data, order, tail))
 
-    def advance(self, state: State, shared: Any, frozen: jax.Array, data: Any, order: jax.Array, tail: jax.Array) -> tuple[State, jax.Array]:
+    def advance(
+        self, state: State, shared: Any, frozen: jax.Array, data: Any, order: jax.Array, tail: jax.Array
+    ) -> tuple[State, jax.Array]:
         """Train the given steps; members that end up not finite stay as they were. Returns the state and who is finite."""
         per_member = order.ndim == 3
         step = self._batched(self._step, (0, None, None, 0 if per_member else None), len(frozen))
@@ -186,7 +209,9 @@ class Program:
         losses = self._logs(trained, len(frozen)).get("loss")
         finite = finite if losses is None else finite & jnp.isfinite(losses)
         keep = finite & ~frozen
-        guarded = jax.tree.map(lambda new, old: jnp.where(keep.reshape((-1,) + (1,) * (new.ndim - 1)), new, old), trained, state)
+        guarded = jax.tree.map(
+            lambda new, old: jnp.where(keep.reshape((-1,) + (1,) * (new.ndim - 1)), new, old), trained, state
+        )
         return guarded, finite
 
     def report(self, state: State, finite: jax.Array) -> tuple[State, Epoch]:
@@ -194,9 +219,15 @@ class Program:
         members = len(finite)
         logs = {name: jnp.where(finite, value, jnp.nan) for name, value in self._logs(state, members).items()}
         kernels = [state.trainable[i] for i in self._kernels]
-        square = sum(jnp.sum(jnp.square(w), tuple(range(1, w.ndim))) for w in kernels) if kernels else jnp.zeros(members)
+        square = (
+            sum(jnp.sum(jnp.square(w), tuple(range(1, w.ndim))) for w in kernels) if kernels else jnp.zeros(members)
+        )
         count = max(1, sum(w[0].size for w in kernels))
-        zeros = sum(jnp.sum(jnp.abs(w) < _NEAR_ZERO, tuple(range(1, w.ndim))) for w in kernels) / count if kernels else jnp.zeros(members)
+        zeros = (
+            sum(jnp.sum(jnp.abs(w) < _NEAR_ZERO, tuple(range(1, w.ndim))) for w in kernels) / count
+            if kernels
+            else jnp.zeros(members)
+        )
         state = state._replace(metrics=self._fresh_metrics(members))
         return state, Epoch(logs, finite, jnp.sqrt(square), zeros)
 
@@ -207,7 +238,9 @@ class Program:
             batch = jax.tree.map(lambda a: a[rows], x)
             return self.model.predict_step((state.trainable, self._whole(state.non_trainable, shared)), (batch,))[0]
 
-        return jax.lax.map(lambda block: self._batched(one, (0, None, None, 0), rows.shape[1])(state, shared, x, block), rows)
+        return jax.lax.map(
+            lambda block: self._batched(one, (0, None, None, 0), rows.shape[1])(state, shared, x, block), rows
+        )
 
     def losses(self, state: State, shared: Any, data: Any, rows: jax.Array, weight: jax.Array) -> jax.Array:
         """The compiled loss without penalties, of each member on its own rows; `weight` is 0 where a row is padding."""
@@ -258,7 +291,9 @@ class Program:
             return jax.vmap(function, in_axes=axes)
 
         def alone(*arguments: Any) -> Any:
-            unstacked = [jax.tree.map(lambda a: a[0], v) if axis == 0 else v for v, axis in zip(arguments, axes, strict=True)]
+            unstacked = [
+                jax.tree.map(lambda a: a[0], v) if axis == 0 else v for v, axis in zip(arguments, axes, strict=True)
+            ]
             return jax.tree.map(lambda a: jnp.asarray(a)[None], function(*unstacked))
 
         return alone

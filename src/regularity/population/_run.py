@@ -138,7 +138,6 @@ class Population:
                 outcomes[i] = outcome
         return outcomes
 
-
     def _chunk_size(self, tasks: Sequence[Task]) -> int:
         """How many members to train together, in this run and all that follow: their programs are the same then."""
         members, plan = max(self._members, len(tasks)), self.plan
@@ -153,7 +152,9 @@ class Population:
             order = np.zeros((steps, size, min(plan.batch_size, plan.data.rows)), "int32")
             none, data = np.zeros((size, 0), "int32"), self._work.place("data", plan.data.batch(), device)
             jax.block_until_ready(
-                self._work.call("advance", device, chunk.state, self._work.shared(device), chunk.frozen, data, order, none)
+                self._work.call(
+                    "advance", device, chunk.state, self._work.shared(device), chunk.frozen, data, order, none
+                )
             )
 
         return calibrated_chunk_size(self.program, members, self.lanes, trial, f"batch {plan.batch_size}")
@@ -189,7 +190,9 @@ class _Chunk:
 
     @property
     def frozen(self) -> np.ndarray:
-        return np.array([o.diverged is not None or self.epoch >= t.epochs for t, o in zip(self.tasks, self.outcomes, strict=True)])
+        return np.array(
+            [o.diverged is not None or self.epoch >= t.epochs for t, o in zip(self.tasks, self.outcomes, strict=True)]
+        )
 
     def record(self, report: Any, validation: dict[str, Any], scores: tuple[np.ndarray, np.ndarray] | None) -> None:
         """Note an epoch of every member that is still in training."""
@@ -201,12 +204,12 @@ class _Chunk:
                 continue
             if not report.finite[i] and outcome.diverged is None:
                 outcome.diverged = self.epoch
+            gone = outcome.diverged is not None
             for name, values in {**report.logs, **{f"val_{k}": v for k, v in validation.items()}}.items():
-                outcome.history.setdefault(name, []).append(float(values[i]))
+                outcome.history.setdefault(name, []).append(float("nan") if gone else float(values[i]))
             outcome.norm.append(float(report.norm[i]))
             outcome.zeros.append(float(report.zeros[i]))
             if scores is not None:
-                gone = outcome.diverged is not None
                 outcome.held_out.append(float("nan") if gone else float(scores[0][i]))
                 outcome.seen.append(float("nan") if gone else float(scores[1][i]))
 
@@ -255,7 +258,10 @@ class _Work:
             return {}
         steps, size = divmod(validation.rows, self.plan.batch_size)
         rows = np.arange(validation.rows, dtype="int32")
-        order, tail = rows[: steps * self.plan.batch_size].reshape(steps, self.plan.batch_size), rows[validation.rows - size :]
+        order, tail = (
+            rows[: steps * self.plan.batch_size].reshape(steps, self.plan.batch_size),
+            rows[validation.rows - size :],
+        )
         data = self.place("validation", validation.batch(), chunk.device)
         return self.call("validate", chunk.device, chunk.state, self.shared(chunk.device), data, order, tail)
 
@@ -288,7 +294,13 @@ class _Rows(_Work):
                 stop.set()  # an interrupted run ends with the epoch it is in
 
     def _train_chunk(
-        self, queued: _Queued, device: Any, longest: int, per_member: bool, stop: threading.Event, advance: Callable[[int], None]
+        self,
+        queued: _Queued,
+        device: Any,
+        longest: int,
+        per_member: bool,
+        stop: threading.Event,
+        advance: Callable[[int], None],
     ) -> list[Outcome]:
         chunk = _Chunk(self.program, self.plan, queued.tasks, device)
         data = self.place("data", self.plan.data.batch(), device)
@@ -296,7 +308,9 @@ class _Rows(_Work):
             if stop.is_set():
                 break
             order, tail = self._order(queued.tasks, epoch, longest, per_member)
-            chunk.state, report = self.call("epoch", device, chunk.state, self.shared(device), chunk.frozen, data, order, tail)
+            chunk.state, report = self.call(
+                "epoch", device, chunk.state, self.shared(device), chunk.frozen, data, order, tail
+            )
             chunk.record(report, self.validate(chunk), self._scores(chunk, data))
             advance(sum(epoch < task.epochs for task in queued.tasks[: queued.members]))
         return chunk.finish()
@@ -304,7 +318,9 @@ class _Rows(_Work):
     def _row_count(self, task: Task) -> int:
         return self.plan.data.rows if task.rows is None else len(task.rows)
 
-    def _order(self, tasks: Sequence[Task], epoch: int, longest: int, per_member: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _order(
+        self, tasks: Sequence[Task], epoch: int, longest: int, per_member: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The rows of an epoch's full steps and of its ragged last one.
 
         An epoch is the same number of rows for every member: one whose fold has a row less draws a row once more.
@@ -340,11 +356,15 @@ class _Rows(_Work):
             in_blocks = np.ascontiguousarray(padded.reshape(len(rows), blocks, size).swapaxes(0, 1))
             if self.plan.score == "loss":
                 weight = np.ascontiguousarray(valid.reshape(len(rows), blocks, size).swapaxes(0, 1)).astype("float32")
-                losses = self.call("losses", chunk.device, chunk.state, self.shared(chunk.device), data, in_blocks, weight)
+                losses = self.call(
+                    "losses", chunk.device, chunk.state, self.shared(chunk.device), data, in_blocks, weight
+                )
                 found.append(-np.asarray(losses))
                 continue
             outputs = self.call("predict", chunk.device, chunk.state, self.shared(chunk.device), data[0], in_blocks)
-            joined = jax.tree.map(lambda a: np.moveaxis(np.asarray(a), 1, 0).reshape((len(rows), -1) + a.shape[3:]), outputs)  # noqa: B023
+            joined = jax.tree.map(
+                lambda a: np.moveaxis(np.asarray(a), 1, 0).reshape((len(rows), -1) + a.shape[3:]), outputs
+            )
             found.append(self.plan.score(joined, padded, valid))
         return found[0], found[1]
 
@@ -360,7 +380,8 @@ class _Stream(_Work):
 
     def train(self, chunks: Sequence[_Queued], advance: Callable[[int], None]) -> Iterator[list[Outcome]]:
         held = [
-            _Chunk(self.program, self.plan, queued.tasks, self.lanes[n % len(self.lanes)]) for n, queued in enumerate(chunks)
+            _Chunk(self.program, self.plan, queued.tasks, self.lanes[n % len(self.lanes)])
+            for n, queued in enumerate(chunks)
         ]
         with ThreadPoolExecutor(min(len(self.lanes), len(chunks))) as lanes:
             for epoch in range(max(task.epochs for queued in chunks for task in queued.tasks)):
@@ -380,7 +401,9 @@ class _Stream(_Work):
         order = np.arange(batches[0] * batches[1], dtype="int32").reshape(batches)
         none = np.zeros(0, "int32")
         frozen = chunk.frozen | ~finite
-        chunk.state, still = self.call("advance", chunk.device, chunk.state, self.shared(chunk.device), frozen, data, order, none)
+        chunk.state, still = self.call(
+            "advance", chunk.device, chunk.state, self.shared(chunk.device), frozen, data, order, none
+        )
         return finite & np.asarray(still | jnp.asarray(frozen & finite))
 
 
@@ -395,7 +418,9 @@ def _blocks(stream: Any) -> Iterator[Data]:
     run: list[Data] = []
 
     def stacked() -> Data:
-        return Data(*(each(lambda *a: np.stack(a), *(getattr(b, part) for b in run)) for part in ("x", "y", "sample_weight")))
+        return Data(
+            *(each(lambda *a: np.stack(a), *(getattr(b, part) for b in run)) for part in ("x", "y", "sample_weight"))
+        )
 
     for batch in stream_batches(stream):
         if run and (batch.rows != run[0].rows or len(run) == _BLOCK_STEPS):

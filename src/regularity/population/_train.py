@@ -160,7 +160,9 @@ def as_recipes(recipes: Any) -> list[Recipe]:
     if recipes is None or isinstance(recipes, (Recipe, Mapping)):
         recipes = [recipes]
     if isinstance(recipes, str) or not isinstance(recipes, Sequence) or not recipes:
-        raise TypeError(f"Expected a recipe, a mapping such as {{'l2': 0.001}}, or a list of them. Received: recipes={recipes!r}")
+        raise TypeError(
+            f"Expected a recipe, a mapping such as {{'l2': 0.001}}, or a list of them. Received: recipes={recipes!r}"
+        )
     return [recipe if isinstance(recipe, Recipe) else Recipe(recipe) for recipe in recipes]
 
 
@@ -168,20 +170,26 @@ def checked_seeds(seeds: Any) -> list[int]:
     """The seeds themselves, from how many or which."""
     numbers = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
     if not numbers or any(not 0 <= n < 2**31 for n in numbers):
-        raise ValueError(f"Invalid value received for argument `seeds`. Expected how many (from 1), or a list of whole numbers from 0. Received: seeds={seeds}")
+        raise ValueError(
+            f"Invalid value received for argument `seeds`. Expected how many (from 1), or a list of whole numbers from 0. Received: seeds={seeds}"
+        )
     return numbers
 
 
 def checked_count(value: Any, name: str) -> int:
     """A whole number from 1."""
     if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
-        raise ValueError(f"Invalid value received for argument `{name}`. Expected a whole number from 1. Received: {name}={value!r}")
+        raise ValueError(
+            f"Invalid value received for argument `{name}`. Expected a whole number from 1. Received: {name}={value!r}"
+        )
     return int(value)
 
 
 def checked_init(init: Any) -> str:
     if init not in ("fresh", "keep"):
-        raise ValueError(f"Invalid value received for argument `init`. Expected 'fresh' or 'keep'. Received: init={init!r}")
+        raise ValueError(
+            f"Invalid value received for argument `init`. Expected 'fresh' or 'keep'. Received: init={init!r}"
+        )
     return init
 
 
@@ -189,9 +197,15 @@ def checked_data(model: Any, x: Any, y: Any, sample_weight: Any, class_weight: A
     """Rows, checked; or a stream, as it is."""
     if not _data.is_stream(x):
         return _data.to_data(model, x, y, sample_weight, class_weight)
-    extra = [name for name, value in (("y", y), ("sample_weight", sample_weight), ("class_weight", class_weight)) if value is not None]
+    extra = [
+        name
+        for name, value in (("y", y), ("sample_weight", sample_weight), ("class_weight", class_weight))
+        if value is not None
+    ]
     if extra:
-        raise ValueError(f"Expected a stream to bring targets and weights itself, as `(x, y)` or `(x, y, sample_weight)`. Received: also {extra}.")
+        raise ValueError(
+            f"Expected a stream to bring targets and weights itself, as `(x, y)` or `(x, y, sample_weight)`. Received: also {extra}."
+        )
     return _data.kept(x) if isinstance(x, Iterator) else x
 
 
@@ -201,15 +215,25 @@ def checked_validation(model: Any, validation: Any) -> _data.Data | None:
     if _data.is_stream(validation):
         return _data.gather(validation)
     if not isinstance(validation, (tuple, list)) or len(validation) not in (2, 3):
-        raise ValueError(f"Expected `validation_data` as (x, y), (x, y, sample_weight) or a stream. Received: {type(validation).__name__}")
+        raise ValueError(
+            f"Expected `validation_data` as (x, y), (x, y, sample_weight) or a stream. Received: {type(validation).__name__}"
+        )
     return _data.to_data(model, *validation, name="validation_data")
 
 
-def _fit_alone(model: Any, recipe: Recipe, seed: int, epochs: int, plan: Plan, callbacks: Sequence[Any], verbose: Any) -> Member:
+def _fit_alone(
+    model: Any, recipe: Recipe, seed: int, epochs: int, plan: Plan, callbacks: Sequence[Any], verbose: Any
+) -> Member:
     """Train one member with Keras's own `fit`, for callbacks to watch."""
     applied = recipe.apply(model, init="fresh" if plan.fresh else "keep", seed=seed)
     if isinstance(plan.data, _data.Data):
-        arguments = {"x": plan.data.x, "y": plan.data.y, "sample_weight": plan.data.sample_weight, "batch_size": plan.batch_size, "shuffle": plan.shuffle}
+        arguments = {
+            "x": plan.data.x,
+            "y": plan.data.y,
+            "sample_weight": plan.data.sample_weight,
+            "batch_size": plan.batch_size,
+            "shuffle": plan.shuffle,
+        }
     else:
         arguments = {"x": plan.data, "shuffle": False}  # a stream's order is its own
     history = applied.fit(  # type: ignore[attr-defined]

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
+from regularity.catalogue import CATALOGUE, checked_strength
 from regularity.recipe import _sites
 from regularity.recipe._regularized import Regularized, regularize
-from regularity.catalogue import CATALOGUE, checked_strength
 
 _FIELDS = ("epochs", "learning_rate")
 
@@ -103,7 +103,9 @@ class Recipe:
         try:
             return cls(json.loads(text))
         except json.JSONDecodeError as error:
-            raise ValueError(f"Expected a recipe as JSON, such as {{\"l2\": 0.001}}. Received: {text!r} ({error})") from None
+            raise ValueError(
+                f'Expected a recipe as JSON, such as {{"l2": 0.001}}. Received: {text!r} ({error})'
+            ) from None
 
     def __getitem__(self, key: str) -> float:
         return self._strengths[key]
@@ -186,9 +188,13 @@ def _checked_entry(key: Any, value: Any) -> float:
 def _checked_epochs(value: Any) -> int | None:
     if value is None:
         return None
-    whole = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value) and int(value) == value
+    whole = (
+        isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value) and int(value) == value
+    )
     if not whole or value < 1:
-        raise ValueError(f"Invalid value received for argument `epochs`. Expected a whole number from 1. Received: epochs={value!r}")
+        raise ValueError(
+            f"Invalid value received for argument `epochs`. Expected a whole number from 1. Received: epochs={value!r}"
+        )
     return int(value)
 
 
@@ -197,5 +203,7 @@ def _checked_learning_rate(value: Any) -> float | None:
         return None
     rate = checked_strength(value, "learning_rate", (0.0, float("inf")))
     if rate == 0:
-        raise ValueError(f"Invalid value received for argument `learning_rate`. Expected a number above 0. Received: learning_rate={value}")
+        raise ValueError(
+            f"Invalid value received for argument `learning_rate`. Expected a number above 0. Received: learning_rate={value}"
+        )
     return rate

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 
 from regularity import _keras
-from regularity.recipe._sites import Site, find_sites, given_strength
 from regularity.catalogue import CATALOGUE, HidesStrengths, add_strength
 from regularity.catalogue.weights import stock_penalty
+from regularity.recipe._sites import Site, find_sites, given_strength
 
 _NAME = "regularity>Regularized"
 
@@ -87,10 +87,14 @@ def regularize(
         compiled: Whether to compile the new model as `model` is.
     """
     if init not in ("keep", "fresh"):
-        raise ValueError(f"Invalid value received for argument `init`. Expected 'keep' or 'fresh'. Received: init={init!r}")
+        raise ValueError(
+            f"Invalid value received for argument `init`. Expected 'keep' or 'fresh'. Received: init={init!r}"
+        )
     sites = [site for site in sites if site.key in values]
     dropout = CATALOGUE["dropout"].component
-    new = {s.path: dropout(values[s.key], name=f"{s.path.rpartition('/')[2]}_dropout") for s in sites if s.kind == "after"}  # type: ignore[misc]
+    new = {
+        s.path: dropout(values[s.key], name=f"{s.path.rpartition('/')[2]}_dropout") for s in sites if s.kind == "after"
+    }  # type: ignore[misc]
     with _keras.recorded_initializers() as initializers:
         applied = rebuild(model, new)
     layers = dict(_keras.walk(applied))
@@ -108,7 +112,12 @@ def regularize(
     _keras.registered_as(kind, _NAME)
     applied.__class__ = kind
     applied.__dict__.update(
-        regularity_strengths=strengths, _given=lambda: model, _sites=sites, _values=dict(values), _strengths={}, _initializers=initializers
+        regularity_strengths=strengths,
+        _given=lambda: model,
+        _sites=sites,
+        _values=dict(values),
+        _strengths={},
+        _initializers=initializers,
     )
     _add_penalties(applied, layers, sites, values)
     applied.__dict__["regularity_strengths"].update(applied.__dict__["_strengths"])
@@ -206,7 +215,9 @@ def matching(source: Any, target: Any) -> list[tuple[Any, Any]]:
     there = _keras.by_path(target)
     found = []
     for path, layer in [("", source), *_keras.walk(source)]:
-        found += zip(_keras.own_variables(layer), _keras.own_variables(there[path]) if path in there else (), strict=True)
+        found += zip(
+            _keras.own_variables(layer), _keras.own_variables(there[path]) if path in there else (), strict=True
+        )
     return found
 
 
@@ -229,7 +240,9 @@ def _add_penalties(applied: Any, layers: Mapping[str, Any], sites: Sequence[Site
             terms.setdefault((site.kind, site.path), []).append((technique.function, variable))
     variables = variables_by_path(applied, layers)
     for (kind, path), penalties in terms.items():
-        holder, slot = (variables[path], "regularizer") if kind == "variable" else (layers[path], "activity_regularizer")
+        holder, slot = (
+            (variables[path], "regularizer") if kind == "variable" else (layers[path], "activity_regularizer")
+        )
         setattr(holder, slot, _summed(_other_penalty(getattr(holder, slot)), penalties))
 
 
@@ -267,7 +280,9 @@ def _take_over_decay(model: Any, sites: Sequence[Site], values: Mapping[str, flo
     """Have the optimizer decay each variable by a strength of its own, held among the optimizer's variables."""
     optimizer = _keras.innermost(model.optimizer)
     variables = variables_by_path(model, dict(_keras.walk(model)))
-    strengths = {s.key: keras.Variable(values[s.key], dtype="float32", trainable=False, name="weight_decay") for s in sites}
+    strengths = {
+        s.key: keras.Variable(values[s.key], dtype="float32", trainable=False, name="weight_decay") for s in sites
+    }
     by_variable = {id(variables[site.path]): strengths[site.key] for site in sites}
     function = CATALOGUE["weight_decay"].function
     for i, strength in enumerate(strengths.values()):  # one by one: the optimizer tracks variables, not lists of them

@@ -207,7 +207,11 @@ def _nothing_reached(key: str, candidates: Sequence[Site], model: Any) -> str:
     name, at, pattern = key.partition("@")
     paths = [site.path for site in candidates]
     names = list(dict.fromkeys(n for site in candidates for n in site.names[:1] if n))
-    what = f"the pattern {pattern!r} matches no place in model {model.name!r}" if at else f"model {model.name!r} has no place for it"
+    what = (
+        f"the pattern {pattern!r} matches no place in model {model.name!r}"
+        if at
+        else f"model {model.name!r} has no place for it"
+    )
     if not candidates:
         can = f"No layer of this model can take {name!r}: {_why_none(CATALOGUE[name], model)}"
     else:

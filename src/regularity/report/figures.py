@@ -21,7 +21,14 @@ def plot_path(path: Any, ax: Any = None) -> Any:
     """
     if ax is None:
         figure, ax = plt.subplots(
-            2, 1, figsize=(8, 6), sharex=True, height_ratios=[3, 1], layout="constrained", num=f"path of {path.technique}", clear=True
+            2,
+            1,
+            figsize=(8, 6),
+            sharex=True,
+            height_ratios=[3, 1],
+            layout="constrained",
+            num=f"path of {path.technique}",
+            clear=True,
         )
     scores, norms = ax
     figure = scores.figure
@@ -30,13 +37,24 @@ def plot_path(path: Any, ax: Any = None) -> Any:
 
     _band(path, scores)
     scores.errorbar(
-        where, table["score"], table["error"], color=_HELD_OUT, ecolor=_HELD_OUT, elinewidth=0.8, capsize=2, marker="o", markersize=3.5,
-        linewidth=1.2, label="held-out rows, mean ± standard error",
+        where,
+        table["score"],
+        table["error"],
+        color=_HELD_OUT,
+        ecolor=_HELD_OUT,
+        elinewidth=0.8,
+        capsize=2,
+        marker="o",
+        markersize=3.5,
+        linewidth=1.2,
+        label="held-out rows, mean ± standard error",
     )
     scores.plot(where, table["train_score"], color=_TRAINED, linewidth=1.2, linestyle="--", label="rows trained on")
     if path.table["name"].iloc[0] == "as given":
         given = path.table.iloc[0]
-        scores.axhline(given["score"], color=_MUTED, linewidth=1, linestyle=":", label=f"as given: {given['score']:.4g}")
+        scores.axhline(
+            given["score"], color=_MUTED, linewidth=1, linestyle=":", label=f"as given: {given['score']:.4g}"
+        )
     _mark(scores, path.best, table, where, "best mean", marker="^", color=_HELD_OUT)
     _mark(scores, path.one_se, table, where, "answer, by one standard error", marker="D", color=_CHOSEN)
     scores.set_ylabel(_label(path.score_name))
@@ -80,7 +98,9 @@ def _strength_axis(axes: Any, strengths: np.ndarray, where: np.ndarray) -> None:
 def _band(path: Any, axes: Any) -> None:
     """The scores that lie within the paired error of the best."""
     good = path.table[path.table["as_good"]]
-    axes.axhspan(good["score"].min(), good["score"].max(), color=_HELD_OUT, alpha=0.08, linewidth=0, label="as good as the best")
+    axes.axhspan(
+        good["score"].min(), good["score"].max(), color=_HELD_OUT, alpha=0.08, linewidth=0, label="as good as the best"
+    )
 
 
 def _mark(axes: Any, point: Any, table: Any, where: np.ndarray, label: str, **style: Any) -> None:
@@ -88,7 +108,16 @@ def _mark(axes: Any, point: Any, table: Any, where: np.ndarray, label: str, **st
         return  # its line is there
     row = int(np.flatnonzero(table["strength"].to_numpy() == point.strength)[0])
     strength = "off" if point.strength == 0 else f"{point.strength:.3g}"
-    axes.plot(where[row], point.score, markersize=9, markeredgecolor="white", linestyle="none", zorder=5, label=f"{label}: {strength} ({point.score:.4g})", **style)
+    axes.plot(
+        where[row],
+        point.score,
+        markersize=9,
+        markeredgecolor="white",
+        linestyle="none",
+        zorder=5,
+        label=f"{label}: {strength} ({point.score:.4g})",
+        **style,
+    )
 
 
 def _title(path: Any) -> str:
@@ -100,4 +129,6 @@ def _title(path: Any) -> str:
 
 
 def _label(score: str) -> str:
-    return {"r2": "R²", "loss": "loss, negated"}.get(score, score.removeprefix("neg_").replace("_", " ") + (", negated" if score.startswith("neg_") else ""))
+    return {"r2": "R²", "loss": "loss, negated"}.get(
+        score, score.removeprefix("neg_").replace("_", " ") + (", negated" if score.startswith("neg_") else "")
+    )

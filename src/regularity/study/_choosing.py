@@ -66,11 +66,15 @@ def choose(scores: np.ndarray, held_out_share: float, first: Sequence[int], stro
     """
     mean = scores.mean(1)
     if np.isnan(mean).all():
-        raise ValueError("Every candidate diverged: weights or loss ceased to be finite. Lower the learning rate or scale the inputs.")
+        raise ValueError(
+            "Every candidate diverged: weights or loss ceased to be finite. Lower the learning rate or scale the inputs."
+        )
     best = int(np.nanargmax(mean))
     error = paired_error(scores - scores[best], held_out_share)
     as_good = mean >= mean[best] - np.nan_to_num(error)
     as_good[best] = True
-    floor = np.nanmax(mean[list(first)], initial=-np.inf)  # a strong candidate's error is wide: it must not fall below 'off'
+    floor = np.nanmax(
+        mean[list(first)], initial=-np.inf
+    )  # a strong candidate's error is wide: it must not fall below 'off'
     answer = next(i for i in (*first, *(i for i in strongest if mean[i] > floor)) if as_good[i])
     return Choice(best, answer, as_good, error)

@@ -8,15 +8,24 @@ from typing import Any, Literal, NamedTuple
 import keras
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import KFold, StratifiedGroupKFold, GroupKFold, StratifiedKFold
+from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
+from regularity.catalogue import CATALOGUE, Technique
 from regularity.data import Data, gather, is_stream
 from regularity.population._run import Outcome, Plan, Task
-from regularity.population._train import Trainer, checked_count, checked_data, checked_init, checked_seeds, checked_validation, strengths_for, train
-from regularity.recipe import Recipe, as_given, sites_of
+from regularity.population._train import (
+    Trainer,
+    checked_count,
+    checked_data,
+    checked_init,
+    checked_seeds,
+    checked_validation,
+    strengths_for,
+    train,
+)
+from regularity.recipe import Recipe, sites_of
 from regularity.study._choosing import Choice, choose, epochs_by_mean_curve
 from regularity.study._scores import Scoring, labels, scoring
-from regularity.catalogue import CATALOGUE, Technique
 
 _DECADES = 4  # how far below its top a path goes
 _PROBES = 16  # strengths of the short run that finds the top
@@ -184,7 +193,9 @@ def path(
     data, splits = _data_and_splits(model, x, y, folds, groups, validation_data, sample_weight, class_weight, seed)
     judge = scoring(model, data, score)
     epochs = 50 if epochs is None else checked_count(epochs, "epochs")
-    numbers = [(seed * 1_000_003 + n) % 2**31 for n in checked_seeds(seeds if validation_data is None or seeds != 1 else 5)]
+    numbers = [
+        (seed * 1_000_003 + n) % 2**31 for n in checked_seeds(seeds if validation_data is None or seeds != 1 else 5)
+    ]
     given = Recipe({})
     own = _own_strengths(model, technique)
     batch_size = checked_count(batch_size, "batch_size")
@@ -206,16 +217,42 @@ def path(
         each = len(splits) * len(seeds)
         return [outcomes[i : i + each] for i in range(0, len(outcomes), each)]
 
-    chosen = _strengths(strengths, declared, lambda grid: _scores(train_all([Recipe({technique: s}) for s in grid], splits[:1], numbers[:1]), 1))
+    chosen = _strengths(
+        strengths,
+        declared,
+        lambda grid: _scores(train_all([Recipe({technique: s}) for s in grid], splits[:1], numbers[:1]), 1),
+    )
     recipes = [Recipe({technique: strength}) for strength in chosen]
     names = ["off"] + [""] * (len(chosen) - 1)
     if own:  # the model as given is a candidate of its own, and the first to win a tie
-        recipes, names, chosen = [given, *recipes], ["as given", *names], [own[0] if len(set(own)) == 1 else float("nan"), *chosen]
+        recipes, names, chosen = (
+            [given, *recipes],
+            ["as given", *names],
+            [own[0] if len(set(own)) == 1 else float("nan"), *chosen],
+        )
     outcomes = train_all(recipes, splits, numbers)
     fit = {
-        "seeds": [numbers[0]], "batch_size": plan.batch_size, "init": init, "sample_weight": data.sample_weight, "callbacks": callbacks, "verbose": verbose,
+        "seeds": [numbers[0]],
+        "batch_size": plan.batch_size,
+        "init": init,
+        "sample_weight": data.sample_weight,
+        "callbacks": callbacks,
+        "verbose": verbose,
     }
-    return _to_path(technique, judge, recipes, names, chosen, outcomes, splits, len(numbers), validation_data is None, model, data, fit)
+    return _to_path(
+        technique,
+        judge,
+        recipes,
+        names,
+        chosen,
+        outcomes,
+        splits,
+        len(numbers),
+        validation_data is None,
+        model,
+        data,
+        fit,
+    )
 
 
 def _declared(technique: Any) -> Technique:
@@ -235,7 +272,15 @@ def _own_strengths(model: Any, technique: str) -> list[float]:
 
 
 def _data_and_splits(
-    model: Any, x: Any, y: Any, folds: Any, groups: Any, validation: Any, sample_weight: Any, class_weight: Any, seed: int
+    model: Any,
+    x: Any,
+    y: Any,
+    folds: Any,
+    groups: Any,
+    validation: Any,
+    sample_weight: Any,
+    class_weight: Any,
+    seed: int,
 ) -> tuple[Data, list[tuple[np.ndarray, np.ndarray]]]:
     """All rows, and for each fold the rows to train on and those held out."""
     if is_stream(x):
@@ -250,7 +295,10 @@ def _data_and_splits(
         assert held is not None
         from regularity.data import each
 
-        both = Data(each(lambda a, b: np.concatenate([a, b]), data.x, held.x), each(lambda a, b: np.concatenate([a, b]), data.y, held.y))
+        both = Data(
+            each(lambda a, b: np.concatenate([a, b]), data.x, held.x),
+            each(lambda a, b: np.concatenate([a, b]), data.y, held.y),
+        )
         if data.sample_weight is not None:
             both = replace(both, sample_weight=np.concatenate([data.sample_weight, np.ones(held.rows, "float32")]))
         return both, [(np.arange(data.rows), np.arange(data.rows, both.rows))]
@@ -264,7 +312,9 @@ def _folds(model: Any, data: Data, folds: Any, groups: Any, seed: int) -> list[t
     classes = labels(data.y) if target_kind(model, data) in ("classes", "binary") else None
     if isinstance(folds, int):
         if not 2 <= folds <= data.rows:
-            raise ValueError(f"Invalid value received for argument `folds`. Expected a number from 2 to the number of rows, {data.rows}. Received: folds={folds}")
+            raise ValueError(
+                f"Invalid value received for argument `folds`. Expected a number from 2 to the number of rows, {data.rows}. Received: folds={folds}"
+            )
         kinds = (StratifiedGroupKFold, GroupKFold) if groups is not None else (StratifiedKFold, KFold)
         stratify = classes is not None and np.bincount(classes).max() >= folds
         folds = kinds[0 if stratify else 1](folds, shuffle=True, random_state=seed)
@@ -278,13 +328,21 @@ def _folds(model: Any, data: Data, folds: Any, groups: Any, seed: int) -> list[t
         splits = [(np.asarray(a), np.asarray(b)) for a, b in folds]
     for number, (train_rows, held) in enumerate(splits):
         both = np.concatenate([train_rows, held])
-        if not len(train_rows) or not len(held) or both.min() < 0 or both.max() >= data.rows or np.intersect1d(train_rows, held).size:
+        if (
+            not len(train_rows)
+            or not len(held)
+            or both.min() < 0
+            or both.max() >= data.rows
+            or np.intersect1d(train_rows, held).size
+        ):
             raise ValueError(
                 f"Invalid value received for argument `folds`. Expected training and held-out rows from 0 to {data.rows - 1}, none in both. "
                 f"Received: fold {number} with {len(train_rows)} and {len(held)} rows, from {both.min(initial=0)} to {both.max(initial=0)}."
             )
     if len(splits) < 2:
-        raise ValueError("Expected at least two folds, to know the error of a score. Pass the one split as `validation_data` instead.")
+        raise ValueError(
+            "Expected at least two folds, to know the error of a score. Pass the one split as `validation_data` instead."
+        )
     return splits
 
 
@@ -298,7 +356,9 @@ def _strengths(strengths: Any, technique: Technique, probe: Any) -> list[float]:
             Recipe({technique.name: strength})
         return given
     if strengths < 2:
-        raise ValueError(f"Invalid value received for argument `strengths`. Expected how many, from 2, or which. Received: strengths={strengths}")
+        raise ValueError(
+            f"Invalid value received for argument `strengths`. Expected how many, from 2, or which. Received: strengths={strengths}"
+        )
     low, high = technique.range
     if technique.scale == "linear":
         return list(np.linspace(0.0, high, strengths))
@@ -340,8 +400,18 @@ def _at(curves: np.ndarray, epochs: np.ndarray) -> np.ndarray:
 
 
 def _to_path(
-    technique: str, judge: Scoring, recipes: Sequence[Recipe], names: list[str], strengths: Sequence[float],
-    outcomes: Sequence[Sequence[Outcome]], splits: Sequence[Any], seeds: int, folded: bool, model: Any, data: Data, fit: Mapping[str, Any],
+    technique: str,
+    judge: Scoring,
+    recipes: Sequence[Recipe],
+    names: list[str],
+    strengths: Sequence[float],
+    outcomes: Sequence[Sequence[Outcome]],
+    splits: Sequence[Any],
+    seeds: int,
+    folded: bool,
+    model: Any,
+    data: Data,
+    fit: Mapping[str, Any],
 ) -> Path:
     held_curves = _curves(outcomes, seeds if folded else 1, "held_out")
     seeds = seeds if folded else 1  # without folds the seeds take their place
@@ -353,15 +423,44 @@ def _to_path(
     choice: Choice = choose(held, share, first, [i for i in range(len(names))[::-1] if i not in first])
     error = held.std(1, ddof=1) / np.sqrt(held.shape[1])
     points = [
-        Point(name, strength, float(mean), float(se), int(epoch) + 1, Recipe({**recipe.strengths, "epochs": int(epoch) + 1}))
-        for name, strength, mean, se, epoch, recipe in zip(names, strengths, held.mean(1), error, epochs, recipes, strict=True)
+        Point(
+            name,
+            strength,
+            float(mean),
+            float(se),
+            int(epoch) + 1,
+            Recipe({**recipe.strengths, "epochs": int(epoch) + 1}),
+        )
+        for name, strength, mean, se, epoch, recipe in zip(
+            names, strengths, held.mean(1), error, epochs, recipes, strict=True
+        )
     ]
     table = pd.DataFrame(
         {
-            "name": names, "strength": strengths, "score": held.mean(1), "error": error,
-            "difference": held.mean(1) - held.mean(1)[choice.best], "difference_error": choice.error, "as_good": choice.as_good,
-            "train_score": seen.mean(1), "gap": seen.mean(1) - held.mean(1), "norm": norm.mean(1), "zeros": zeros.mean(1),
-            "epochs": epochs + 1, "diverged": [sum(o.diverged is not None for o in candidate) for candidate in outcomes],
+            "name": names,
+            "strength": strengths,
+            "score": held.mean(1),
+            "error": error,
+            "difference": held.mean(1) - held.mean(1)[choice.best],
+            "difference_error": choice.error,
+            "as_good": choice.as_good,
+            "train_score": seen.mean(1),
+            "gap": seen.mean(1) - held.mean(1),
+            "norm": norm.mean(1),
+            "zeros": zeros.mean(1),
+            "epochs": epochs + 1,
+            "diverged": [sum(o.diverged is not None for o in candidate) for candidate in outcomes],
         }
     )
-    return Path(technique, judge.name, table, points[names.index("off")], points[choice.best], points[choice.answer], held_curves, model, data, fit)
+    return Path(
+        technique,
+        judge.name,
+        table,
+        points[names.index("off")],
+        points[choice.best],
+        points[choice.answer],
+        held_curves,
+        model,
+        data,
+        fit,
+    )

@@ -74,7 +74,13 @@ def scoring(model: Any, data: Data, score: Any = None) -> Scoring:
         )
     y = labels(data.y) if kind != "numbers" else data.y
     probabilities = _to_probabilities(model, kind)
-    return Scoring(name, kind, _Fast(name, y, probabilities) if name in _FAST and isinstance(score, str) else _Any(score, y, kind, probabilities))
+    return Scoring(
+        name,
+        kind,
+        _Fast(name, y, probabilities)
+        if name in _FAST and isinstance(score, str)
+        else _Any(score, y, kind, probabilities),
+    )
 
 
 def labels(y: np.ndarray) -> np.ndarray:
@@ -148,7 +154,9 @@ class _Fast:
     probabilities: Callable[[np.ndarray], np.ndarray]
 
     def __call__(self, outputs: Any, rows: np.ndarray, valid: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore", invalid="ignore"):  # a member that diverges gives NaN, which is reported as such
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # a member that diverges gives NaN, which is reported as such
             return _FAST[self.name](self.probabilities(np.asarray(outputs)), self.y[rows], valid)
 
 
