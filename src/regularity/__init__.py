@@ -22,16 +22,15 @@ _HOMES = {
     "Recipe": "recipe",
     "techniques": "catalogue",
 }
-_MODULES = ("layers", "regularizers")
 
-__all__ = [*_HOMES, *_MODULES]
+__all__ = ["Member", "Path", "Recipe", "layers", "path", "regularizers", "techniques", "train"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(importlib.import_module(f"regularity.{_HOMES[name]}"), name)
-    elif name in _MODULES:
+    elif name in __all__:
         value = importlib.import_module(f"regularity.{name}")
     else:
         raise AttributeError(f"module 'regularity' has no attribute {name!r}")

@@ -259,9 +259,11 @@ def numpy_batches(stream: Any) -> Iterator[tuple[Any, ...]]:
     """The batches of one pass through any stream that Keras takes, as `(x, y, sample_weight)` (`get_data_adapter`)."""
     adapter = data_adapters.get_data_adapter(stream)
     adapter.on_epoch_begin()
-    for batch in adapter.get_numpy_iterator():
-        yield keras.utils.unpack_x_y_sample_weight(batch)
-    adapter.on_epoch_end()
+    try:
+        for batch in adapter.get_numpy_iterator():
+            yield keras.utils.unpack_x_y_sample_weight(batch)
+    finally:  # as in `fit`, a look at the first batch ends an epoch too
+        adapter.on_epoch_end()
 
 
 def averages(optimizer: Any) -> list[Any] | None:

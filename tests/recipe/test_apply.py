@@ -89,7 +89,13 @@ def sequences() -> Any:
     return keras.Model(inputs, keras.layers.Dense(3)(keras.layers.LSTM(4)(steps)))
 
 
-STRUCTURES = [sequential, functional, branched, nested, shared, custom, normalized, sequences]
+def adapted() -> Any:
+    scaling = keras.layers.Normalization()
+    scaling.adapt(np.random.default_rng(1).normal(3, 2, (50, 6)).astype("float32"))
+    return keras.Sequential([keras.Input((6,)), scaling, keras.layers.Dense(8, "relu"), keras.layers.Dense(3)])
+
+
+STRUCTURES = [adapted, sequential, functional, branched, nested, shared, custom, normalized, sequences]
 
 
 @pytest.fixture

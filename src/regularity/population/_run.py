@@ -187,6 +187,8 @@ class _Chunk:
             )
         self.outcomes = [Outcome() for _ in tasks]
         self.epoch = 0
+        held_out = [task.held_out for task in tasks if task.held_out is not None]
+        self.reads = [_Read.of(held_out), _Read.of([_sample(task) for task in tasks])] if held_out else []
 
     @property
     def frozen(self) -> np.ndarray:
@@ -325,7 +327,7 @@ class _Rows(_Work):
 
         An epoch is the same number of rows for every member: one whose fold has a row less draws a row once more.
         """
-        steps, size = divmod(longest, self.plan.batch_size)
+        steps = longest // self.plan.batch_size
         full = steps * self.plan.batch_size
         if not per_member:
             rows = np.arange(longest, dtype="int32")
@@ -347,32 +349,46 @@ class _Rows(_Work):
         if self.plan.score is None:
             return None
         found = []
-        for rows in ([task.held_out for task in chunk.tasks], [_sample(task) for task in chunk.tasks]):
-            longest = max(len(r) for r in rows)
-            size = min(longest, _READ_ROWS)
-            blocks = -(-longest // size)
-            padded = np.stack([np.resize(r, blocks * size) for r in rows]).astype("int32")
-            valid = np.arange(blocks * size) < np.array([[len(r)] for r in rows])
-            in_blocks = np.ascontiguousarray(padded.reshape(len(rows), blocks, size).swapaxes(0, 1))
+        for read in chunk.reads:
             if self.plan.score == "loss":
-                weight = np.ascontiguousarray(valid.reshape(len(rows), blocks, size).swapaxes(0, 1)).astype("float32")
-                losses = self.call(
-                    "losses", chunk.device, chunk.state, self.shared(chunk.device), data, in_blocks, weight
-                )
+                arguments = data, read.rows, read.valid.astype("float32")
+                losses = self.call("losses", chunk.device, chunk.state, self.shared(chunk.device), *arguments)
                 found.append(-np.asarray(losses))
                 continue
-            outputs = self.call("predict", chunk.device, chunk.state, self.shared(chunk.device), data[0], in_blocks)
-            joined = jax.tree.map(
-                lambda a: np.moveaxis(np.asarray(a), 1, 0).reshape((len(rows), -1) + a.shape[3:]), outputs
+            outputs = self.call("predict", chunk.device, chunk.state, self.shared(chunk.device), data[0], read.rows)
+            found.append(
+                self.plan.score(jax.tree.map(_by_member, outputs), _by_member(read.rows), _by_member(read.valid))
             )
-            found.append(self.plan.score(joined, padded, valid))
         return found[0], found[1]
+
+
+class _Read(NamedTuple):
+    """Rows to read a chunk's members on, in blocks of one size: both of (blocks, members, size)."""
+
+    rows: np.ndarray
+    valid: np.ndarray  # False where a row only fills a block
+
+    @classmethod
+    def of(cls, rows: Sequence[np.ndarray]) -> "_Read":
+        """Each member's own rows."""
+        longest = max(len(r) for r in rows)
+        size = min(longest, _READ_ROWS)
+        blocks = -(-longest // size)
+        padded = np.stack([np.resize(r, blocks * size) for r in rows]).astype("int32")
+        valid = np.arange(blocks * size) < np.array([[len(r)] for r in rows])
+        return cls(*(np.ascontiguousarray(a.reshape(len(rows), blocks, size).swapaxes(0, 1)) for a in (padded, valid)))
+
+
+def _by_member(a: Any) -> np.ndarray:
+    """From (blocks, members, size, ...) to (members, rows, ...)."""
+    moved = np.moveaxis(np.asarray(a), 1, 0)
+    return moved.reshape(len(moved), -1, *moved.shape[3:])
 
 
 def _sample(task: Task) -> np.ndarray:
     """As many of a member's training rows as it has held-out ones, the same in every epoch."""
-    assert task.rows is not None and task.held_out is not None
-    return np.random.default_rng([task.seed, 2**32]).permutation(task.rows)[: max(len(task.held_out), 1)]
+    rows = np.random.default_rng([task.seed, 2**32]).permutation(task.rows if task.rows is not None else [])
+    return rows[: max(len(task.held_out) if task.held_out is not None else 0, 1)]
 
 
 class _Stream(_Work):
@@ -387,7 +403,7 @@ class _Stream(_Work):
             for epoch in range(max(task.epochs for queued in chunks for task in queued.tasks)):
                 finite = [np.ones(len(chunk.tasks), bool) for chunk in held]
                 for block in _blocks(self.plan.data):
-                    finite = list(lanes.map(lambda pair: self._advance(*pair, block), zip(held, finite, strict=True)))  # noqa: B023
+                    finite = list(lanes.map(self._advance, held, finite, [block] * len(held)))
                 for chunk, ok, queued in zip(held, finite, chunks, strict=True):
                     chunk.state, report = self.call("report", chunk.device, chunk.state, ok)
                     chunk.record(report, self.validate(chunk), None)
@@ -396,8 +412,8 @@ class _Stream(_Work):
 
     def _advance(self, chunk: _Chunk, finite: np.ndarray, block: Data) -> np.ndarray:
         """Train a chunk on the batches of a block; returns which members have been finite so far."""
-        batches = keras_leading(block)
-        data = jax.device_put(jax.tree.map(lambda a: a.reshape((-1,) + a.shape[2:]), block.batch()), chunk.device)
+        batches = jax.tree.leaves(block.x)[0].shape[:2]
+        data = jax.device_put(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), block.batch()), chunk.device)
         order = np.arange(batches[0] * batches[1], dtype="int32").reshape(batches)
         none = np.zeros(0, "int32")
         frozen = chunk.frozen | ~finite
@@ -405,12 +421,6 @@ class _Stream(_Work):
             "advance", chunk.device, chunk.state, self.shared(chunk.device), frozen, data, order, none
         )
         return finite & np.asarray(still | jnp.asarray(frozen & finite))
-
-
-def keras_leading(block: Data) -> tuple[int, int]:
-    """Batches and rows of a block of (batches, rows, ...)."""
-    shape = jax.tree.leaves(block.x)[0].shape
-    return shape[0], shape[1]
 
 
 def _blocks(stream: Any) -> Iterator[Data]:

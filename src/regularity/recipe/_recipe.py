@@ -188,14 +188,12 @@ def _checked_entry(key: Any, value: Any) -> float:
 def _checked_epochs(value: Any) -> int | None:
     if value is None:
         return None
-    whole = (
-        isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value) and int(value) == value
-    )
-    if not whole or value < 1:
+    number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
+    if not number >= 1 or not number.is_integer():
         raise ValueError(
             f"Invalid value received for argument `epochs`. Expected a whole number from 1. Received: epochs={value!r}"
         )
-    return int(value)
+    return int(number)
 
 
 def _checked_learning_rate(value: Any) -> float | None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from regularity import _keras
 from regularity.catalogue import CATALOGUE, HidesStrengths, add_strength
+from regularity.catalogue.activations import Dropout
 from regularity.catalogue.weights import stock_penalty
 from regularity.recipe._sites import Site, find_sites, given_strength
 
@@ -91,10 +92,9 @@ def regularize(
             f"Invalid value received for argument `init`. Expected 'keep' or 'fresh'. Received: init={init!r}"
         )
     sites = [site for site in sites if site.key in values]
-    dropout = CATALOGUE["dropout"].component
     new = {
-        s.path: dropout(values[s.key], name=f"{s.path.rpartition('/')[2]}_dropout") for s in sites if s.kind == "after"
-    }  # type: ignore[misc]
+        s.path: Dropout(values[s.key], name=f"{s.path.rpartition('/')[2]}_dropout") for s in sites if s.kind == "after"
+    }
     with _keras.recorded_initializers() as initializers:
         applied = rebuild(model, new)
     layers = dict(_keras.walk(applied))
@@ -104,7 +104,7 @@ def regularize(
             strengths[site.key] = new[site.path].rate
         elif site.kind == "layer":
             layer = layers[site.path]
-            _keras.become(layer, dropout, {**layer.get_config(), "rate": values[site.key]})  # type: ignore[arg-type]
+            _keras.become(layer, Dropout, {**layer.get_config(), "rate": values[site.key]})
             strengths[site.key] = layer.rate
 
     base = type(applied)
@@ -201,6 +201,9 @@ def copy_state(source: Any, target: Any) -> None:
     for theirs, ours in matching(source, target):
         ours.assign(keras.ops.copy(theirs))  # else both would hold one buffer, which `fit` gives away
         ours.trainable = theirs.trainable
+    for layer in there.values():
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with what it makes of its weights
     seeds = dict(_keras.seed_generators(source))
     for path, generator in _keras.seed_generators(target):
         if path in seeds:
@@ -318,7 +321,7 @@ def seed_states(applied: Any, seeds: Sequence[int]) -> list[np.ndarray]:
     places = {path: i for i, (path, _) in enumerate(_keras.walk(applied.__dict__["_given"]()))}
     put_in = {f"{site.path}_dropout": places[site.path] for site in applied.__dict__["_sites"] if site.kind == "after"}
     streams = []
-    for path, generator in _keras.seed_generators(applied):
+    for path, _generator in _keras.seed_generators(applied):
         layer, _, number = f"/{path}".rpartition("/seed")
         layer = layer.removeprefix("/")
         behind = layer in put_in and layer not in places
