@@ -1,4 +1,4 @@
-"""The Keras components on the other backends: the tests in `techniques/` once more, in a process for each."""
+"""The Keras components on the other backends: the tests in `catalogue/` once more, in a process for each."""
 
 import importlib.util
 import os
@@ -16,9 +16,9 @@ def test_components_pass_their_tests_on(backend: str) -> None:
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed; to run this: make test EXTRAS=dev,{backend}")
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / "techniques")],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / "catalogue")],
         cwd=TESTS.parent,
-        # Small nets: one thread, since several that wait for one another on busy cores take ten times as long on torch.
+        # Small nets: one thread, since several that wait for one another on busy cores cost torch most of its time.
         env={**os.environ, "KERAS_BACKEND": backend, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
