@@ -39,7 +39,7 @@ class Engine:
     ) -> None:
         from regularity import Recipe
         from regularity.data import to_data
-        from regularity.population._run import Plan, Task
+        from regularity.population._tasks import Plan, Task
         from regularity.population._train import Trainer, strengths_for
         from regularity.recipe import sites_of
 

@@ -28,7 +28,7 @@ def nothing_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
     def made(*arguments: Any) -> None:
         raise AssertionError("a program was made")
 
-    monkeypatch.setattr("regularity.population._run.Program", made)
+    monkeypatch.setattr("regularity.population._population.Program", made)
 
 
 # -- forms --------------------------------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ import numpy as np
 
 from regularity import data as _data
 from regularity.population import _worker
+from regularity.population._population import Population
 from regularity.population._progress import Progress
-from regularity.population._run import Outcome, Plan, Population, Task
+from regularity.population._tasks import Outcome, Plan, Task
 from regularity.recipe import Recipe, sites_of
 from regularity.recipe._regularized import as_given, regularize
 from regularity.recipe._sites import Site, resolve

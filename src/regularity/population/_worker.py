@@ -16,7 +16,7 @@ import keras
 
 from regularity import _keras
 from regularity.data import Data, kept
-from regularity.population._run import Outcome, Plan, Task
+from regularity.population._tasks import Outcome, Plan, Task
 
 _EPOCHS = "regularity-epochs "  # before the number of member-epochs done, on a line of the worker's standard output
 
@@ -61,7 +61,7 @@ def train_elsewhere(
 
 
 def _work(folder: str) -> None:
-    from regularity.population._run import Population
+    from regularity.population._population import Population
     from regularity.recipe import sites_of
     from regularity.recipe._regularized import regularize
 

@@ -10,7 +10,7 @@ from regularity import _keras
 from regularity.catalogue import CATALOGUE, HidesStrengths, add_strength
 from regularity.catalogue.activations import Dropout
 from regularity.catalogue.weights import stock_penalty
-from regularity.recipe._sites import Site, find_sites, given_strength
+from regularity.recipe._sites import Site, as_number, find_sites, given_strength
 
 _NAME = "regularity>Regularized"
 
@@ -35,7 +35,7 @@ class Regularized(HidesStrengths):
         """The recipe that the strengths make as they stand now."""
         from regularity.recipe._recipe import Recipe
 
-        return Recipe({key: float(variable) for key, variable in self.strengths.items()})
+        return Recipe({key: as_number(variable) for key, variable in self.strengths.items()})
 
     def to_keras(self) -> keras.Model:
         """Return the model as plain Keras, with the same weights and stock objects in place of ours.
@@ -57,7 +57,7 @@ class Regularized(HidesStrengths):
 
     def get_config(self) -> dict[str, Any]:
         given = keras.saving.serialize_keras_object(self.__dict__["_given"]())
-        return {"model": given, "strengths": {key: float(v) for key, v in self.strengths.items()}}
+        return {"model": given, "strengths": {key: as_number(v) for key, v in self.strengths.items()}}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "Regularized":
@@ -353,7 +353,7 @@ def draw_fresh(applied: Any, seed: int | None) -> None:
 
 def _to_keras(applied: Any) -> keras.Model:
     given, sites = applied.__dict__["_given"](), applied.__dict__["_sites"]
-    values = {key: float(variable) for key, variable in applied.strengths.items()}
+    values = {key: as_number(variable) for key, variable in applied.strengths.items()}
     new = {
         s.path: keras.layers.Dropout(values[s.key], name=f"{s.path.rpartition('/')[2]}_dropout")
         for s in sites

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 from regularity import _keras
 from regularity.catalogue import CATALOGUE, Technique
@@ -58,8 +59,12 @@ def find_sites(model: Any) -> list[Site]:
 def given_strength(technique: Technique, held: Any) -> float | None:
     """The strength of `technique` in an object of the user's model, stock or ours; None where it is another thing."""
     attribute = technique.stock.get(type(held))
-    # Keras holds some strengths in single precision: 0.001 comes back as 0.0010000000474974513
-    return None if attribute is None else float(f"{float(getattr(held, attribute)):.7g}")
+    return None if attribute is None else as_number(getattr(held, attribute))
+
+
+def as_number(strength: Any) -> float:
+    """A strength as the shortest number that is the same in single precision, in which Keras and we hold it."""
+    return float(str(np.float32(float(strength))))
 
 
 def _variable_sites(model: Any, technique: Technique, hidden: Mapping[str, Any]) -> Iterator[Site]:
@@ -91,6 +96,8 @@ def _is_kernel(layer: Any, variable: Any) -> bool:
 
 def _activation_sites(model: Any, technique: Technique, hidden: Mapping[str, Any]) -> Iterator[Site]:
     for path, layer in _keras.walk(model):
+        if not layer.trainable:
+            continue  # a frozen part stays as it was pretrained, its dropout too
         names = tuple(path.split("/"))
         if not _is_layer(technique):
             given = given_strength(technique, layer.activity_regularizer) or None

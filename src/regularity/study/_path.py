@@ -12,7 +12,7 @@ from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, Str
 
 from regularity.catalogue import CATALOGUE, Technique
 from regularity.data import Data, gather, is_stream
-from regularity.population._run import Outcome, Plan, Task
+from regularity.population._tasks import Outcome, Plan, Task
 from regularity.population._train import (
     Trainer,
     checked_count,

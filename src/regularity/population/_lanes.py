@@ -9,17 +9,15 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from regularity.data import Data, each, stream_batches
-from regularity.population._calibration import calibrated_chunk_size, chunk_size, is_worth_a_trial
-from regularity.population._convolution import lower_convolutions
 from regularity.population._program import Program, State
+from regularity.population._tasks import Outcome, Plan, Task
 
 # XLA's higher levels take a third longer to compile on CPU for programs that are no faster.
 _OPTIONS = {"cpu": {"xla_backend_optimization_level": 1}}
@@ -27,147 +25,7 @@ _BLOCK_STEPS = 16  # batches of a stream that train in one call
 _READ_ROWS = 256  # rows that are read through the network at once when scoring
 
 
-@dataclass(frozen=True)
-class Task:
-    """One member to train.
-
-    Args:
-        strengths: Strength by key of the site, for every site of the population's model.
-        seed: Sets fresh weights, masks and the order of rows.
-        epochs: How long to train.
-        learning_rate: In place of the optimizer's, or None.
-        rows: Rows to train on, or None for all.
-        held_out: Rows to score on after each epoch, or None.
-    """
-
-    strengths: dict[str, float]
-    seed: int
-    epochs: int
-    learning_rate: float | None = None
-    rows: np.ndarray | None = None
-    held_out: np.ndarray | None = None
-
-
-@dataclass
-class Outcome:
-    """What became of a member; lists and arrays have one entry an epoch.
-
-    Args:
-        history: What Keras's `fit` reports.
-        norm: Euclidean norm of all kernels.
-        zeros: Share of the kernels' entries that are near zero.
-        held_out: Score on the held-out rows.
-        seen: Score on as many of the training rows.
-        diverged: The epoch, from 1, in which weights or loss ceased to be finite; the weights are those before it.
-        weights: In the order in which the user's model has them, if they were asked for.
-    """
-
-    history: dict[str, list[float]] = field(default_factory=dict)
-    norm: list[float] = field(default_factory=list)
-    zeros: list[float] = field(default_factory=list)
-    held_out: list[float] = field(default_factory=list)
-    seen: list[float] = field(default_factory=list)
-    diverged: int | None = None
-    weights: list[np.ndarray] | None = None
-
-
-# A score of outputs of (members, rows, ...), the rows' numbers and which are not padding, both of (members, rows).
-Score = Callable[[Any, np.ndarray, np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a population trains: what all its members share.
-
-    Args:
-        data: The rows, or a stream of batches.
-        batch_size: Rows of a step.
-        shuffle: Whether each member sees its rows in a new order each epoch.
-        fresh: Whether weights are drawn anew, or those of the model carried over.
-        validation: Rows that `fit` would validate on, or None.
-        score: What to score held-out rows by: the compiled loss without penalties, or a function of the outputs.
-        keep_weights: Whether outcomes carry weights.
-        chunk: Members trained together in one program; None chooses by the size of their state.
-        epoch_rows: Rows of an epoch; None for those of the largest fold.
-    """
-
-    data: Any
-    batch_size: int = 32
-    shuffle: bool = True
-    fresh: bool = True
-    validation: Data | None = None
-    score: Score | Literal["loss"] | None = None
-    keep_weights: bool = True
-    chunk: int | None = None
-    epoch_rows: int | None = None
-
-
-class Population:
-    """Members of one structure on the JAX backend; its functions compile once, however often it runs.
-
-    Args:
-        model: A regularized model with a strength at every site that any member sets.
-        plan: What its members share.
-        members: How many to expect in the largest run, for the size of chunks.
-    """
-
-    def __init__(self, model: Any, plan: Plan, members: int) -> None:
-        streamed = not isinstance(plan.data, Data)
-        example = next(iter(stream_batches(plan.data))) if streamed else plan.data
-        self.plan = plan
-        lower_convolutions(model)
-        self.program = Program(model, example, example.rows if streamed else min(plan.batch_size, example.rows))
-        self.lanes = _lanes()
-        self._work = (_Stream if streamed else _Rows)(self.program, plan, self.lanes)
-        self._members, self._size = members, plan.chunk
-
-    def run(self, tasks: Sequence[Task], advance: Callable[[int], None] = lambda epochs: None) -> list[Outcome]:
-        """Train every task and return what became of it, in the order of `tasks`.
-
-        Args:
-            tasks: The members.
-            advance: Called with the number of member-epochs that are done.
-        """
-        size = self._size = self._size or self._chunk_size(tasks)
-        order = sorted(range(len(tasks)), key=lambda i: -tasks[i].epochs)
-        chunks = [order[i : i + size] for i in range(0, len(order), size)]
-        filled = [_Queued([tasks[i] for i in c] + [tasks[c[-1]]] * (size - len(c)), len(c)) for c in chunks]
-        outcomes: list[Any] = [None] * len(tasks)
-        for chunk, found in zip(chunks, self._work.train(filled, advance), strict=True):
-            for i, outcome in zip(chunk, found, strict=False):
-                outcomes[i] = outcome
-        return outcomes
-
-    def _chunk_size(self, tasks: Sequence[Task]) -> int:
-        """How many members to train together, in this run and all that follow: their programs are the same then."""
-        members, plan = max(self._members, len(tasks)), self.plan
-        if not isinstance(plan.data, Data):
-            return chunk_size(self.program, members, len(self.lanes))
-        steps = members * max(task.epochs for task in tasks) * (plan.epoch_rows or plan.data.rows) // plan.batch_size
-        if not is_worth_a_trial(self.program, plan.batch_size, steps):
-            return chunk_size(self.program, members, len(self.lanes))
-
-        def trial(size: int, device: Any, steps: int) -> None:
-            chunk = _Chunk(self.program, plan, [tasks[0]] * size, device)
-            order = np.zeros((steps, size, min(plan.batch_size, plan.data.rows)), "int32")
-            none, data = np.zeros((size, 0), "int32"), self._work.place("data", plan.data.batch(), device)
-            jax.block_until_ready(
-                self._work.call(
-                    "advance", device, chunk.state, self._work.shared(device), chunk.frozen, data, order, none
-                )
-            )
-
-        return calibrated_chunk_size(self.program, members, self.lanes, trial, f"batch {plan.batch_size}")
-
-
-class _Queued(NamedTuple):
-    """A chunk that waits for a lane: the last one is filled up with its last member to the size of all."""
-
-    tasks: list[Task]
-    members: int
-
-
-def _lanes() -> list[Any]:
+def lanes() -> list[Any]:
     """The device of each lane: a core each on CPU, an accelerator each elsewhere."""
     devices = jax.local_devices()
     if devices[0].platform != "cpu":
@@ -176,7 +34,14 @@ def _lanes() -> list[Any]:
     return [devices[i % len(devices)] for i in range(max(cores, len(devices)))]
 
 
-class _Chunk:
+class Queued(NamedTuple):
+    """A chunk that waits for a lane: the last one is filled up with its last member to the size of all."""
+
+    tasks: list[Task]
+    members: int
+
+
+class Chunk:
     """A chunk in training: its state on a device, and what its members have reported."""
 
     def __init__(self, program: Program, plan: Plan, tasks: Sequence[Task], device: Any) -> None:
@@ -223,7 +88,7 @@ class _Chunk:
         return self.outcomes
 
 
-class _Work:
+class Lanes:
     """What rows and streams have in common: lanes, and reading members after an epoch."""
 
     def __init__(self, program: Program, plan: Plan, lanes: Sequence[Any]) -> None:
@@ -254,7 +119,7 @@ class _Work:
     def shared(self, device: Any) -> Any:
         return self.place("shared", self.program.shared, device)
 
-    def validate(self, chunk: _Chunk) -> dict[str, Any]:
+    def validate(self, chunk: Chunk) -> dict[str, Any]:
         validation = self.plan.validation
         if validation is None:
             return {}
@@ -267,22 +132,22 @@ class _Work:
         data = self.place("validation", validation.batch(), chunk.device)
         return self.call("validate", chunk.device, chunk.state, self.shared(chunk.device), data, order, tail)
 
-    def train(self, chunks: Sequence[_Queued], advance: Callable[[int], None]) -> Iterator[list[Outcome]]:
+    def train(self, chunks: Sequence[Queued], advance: Callable[[int], None]) -> Iterator[list[Outcome]]:
         """Train chunks and give their members' outcomes, in order."""
         raise NotImplementedError
 
 
-class _Rows(_Work):
+class RowLanes(Lanes):
     """Training on arrays: each chunk runs through all its epochs in one lane."""
 
-    def train(self, chunks: Sequence[_Queued], advance: Callable[[int], None]) -> Iterator[list[Outcome]]:
+    def train(self, chunks: Sequence[Queued], advance: Callable[[int], None]) -> Iterator[list[Outcome]]:
         tasks = [task for chunk in chunks for task in chunk.tasks]
         longest = self.plan.epoch_rows or max(self._row_count(task) for task in tasks)
         per_member = self.plan.shuffle or any(task.rows is not None for task in tasks)
         stop = threading.Event()
         idle = list(self.lanes)
 
-        def work(chunk: _Queued) -> list[Outcome]:
+        def work(chunk: Queued) -> list[Outcome]:
             device = idle.pop()
             try:
                 return self._train_chunk(chunk, device, longest, per_member, stop, advance)
@@ -297,14 +162,14 @@ class _Rows(_Work):
 
     def _train_chunk(
         self,
-        queued: _Queued,
+        queued: Queued,
         device: Any,
         longest: int,
         per_member: bool,
         stop: threading.Event,
         advance: Callable[[int], None],
     ) -> list[Outcome]:
-        chunk = _Chunk(self.program, self.plan, queued.tasks, device)
+        chunk = Chunk(self.program, self.plan, queued.tasks, device)
         data = self.place("data", self.plan.data.batch(), device)
         for epoch in range(max(task.epochs for task in queued.tasks)):
             if stop.is_set():
@@ -344,7 +209,7 @@ class _Rows(_Work):
             order = np.concatenate([order, random.permutation(rows)[: longest - len(order)]])
         return order
 
-    def _scores(self, chunk: _Chunk, data: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    def _scores(self, chunk: Chunk, data: Any) -> tuple[np.ndarray, np.ndarray] | None:
         """Held-out scores of a chunk's members and scores on as many of the rows they train on."""
         if self.plan.score is None:
             return None
@@ -391,12 +256,12 @@ def _sample(task: Task) -> np.ndarray:
     return rows[: max(len(task.held_out) if task.held_out is not None else 0, 1)]
 
 
-class _Stream(_Work):
+class StreamLanes(Lanes):
     """Training on a stream: each batch is read once and trains every chunk, so all chunks are in memory at once."""
 
-    def train(self, chunks: Sequence[_Queued], advance: Callable[[int], None]) -> Iterator[list[Outcome]]:
+    def train(self, chunks: Sequence[Queued], advance: Callable[[int], None]) -> Iterator[list[Outcome]]:
         held = [
-            _Chunk(self.program, self.plan, queued.tasks, self.lanes[n % len(self.lanes)])
+            Chunk(self.program, self.plan, queued.tasks, self.lanes[n % len(self.lanes)])
             for n, queued in enumerate(chunks)
         ]
         with ThreadPoolExecutor(min(len(self.lanes), len(chunks))) as lanes:
@@ -410,7 +275,7 @@ class _Stream(_Work):
                     advance(sum(epoch < task.epochs for task in queued.tasks[: queued.members]))
         yield from (chunk.finish() for chunk in held)
 
-    def _advance(self, chunk: _Chunk, finite: np.ndarray, block: Data) -> np.ndarray:
+    def _advance(self, chunk: Chunk, finite: np.ndarray, block: Data) -> np.ndarray:
         """Train a chunk on the batches of a block; returns which members have been finite so far."""
         batches = jax.tree.leaves(block.x)[0].shape[:2]
         data = jax.device_put(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), block.batch()), chunk.device)

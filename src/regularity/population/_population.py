@@ -1,0 +1,72 @@
+"""A population: members of one structure, trained together."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from regularity.data import Data, stream_batches
+from regularity.population._calibration import calibrated_chunk_size, chunk_size, is_worth_a_trial
+from regularity.population._convolution import lower_convolutions
+from regularity.population._lanes import Chunk, Queued, RowLanes, StreamLanes, lanes
+from regularity.population._program import Program
+from regularity.population._tasks import Outcome, Plan, Task
+
+
+class Population:
+    """Members of one structure on the JAX backend; its functions compile once, however often it runs.
+
+    Args:
+        model: A regularized model with a strength at every site that any member sets.
+        plan: What its members share.
+        members: How many to expect in the largest run, for the size of chunks.
+    """
+
+    def __init__(self, model: Any, plan: Plan, members: int) -> None:
+        streamed = not isinstance(plan.data, Data)
+        example = next(iter(stream_batches(plan.data))) if streamed else plan.data
+        self.plan = plan
+        lower_convolutions(model)
+        self.program = Program(model, example, example.rows if streamed else min(plan.batch_size, example.rows))
+        self.lanes = lanes()
+        self._work = (StreamLanes if streamed else RowLanes)(self.program, plan, self.lanes)
+        self._members, self._size = members, plan.chunk
+
+    def run(self, tasks: Sequence[Task], advance: Callable[[int], None] = lambda epochs: None) -> list[Outcome]:
+        """Train every task and return what became of it, in the order of `tasks`.
+
+        Args:
+            tasks: The members.
+            advance: Called with the number of member-epochs that are done.
+        """
+        size = self._size = self._size or self._chunk_size(tasks)
+        order = sorted(range(len(tasks)), key=lambda i: -tasks[i].epochs)
+        chunks = [order[i : i + size] for i in range(0, len(order), size)]
+        filled = [Queued([tasks[i] for i in c] + [tasks[c[-1]]] * (size - len(c)), len(c)) for c in chunks]
+        outcomes: list[Any] = [None] * len(tasks)
+        for chunk, found in zip(chunks, self._work.train(filled, advance), strict=True):
+            for i, outcome in zip(chunk, found, strict=False):
+                outcomes[i] = outcome
+        return outcomes
+
+    def _chunk_size(self, tasks: Sequence[Task]) -> int:
+        """How many members to train together, in this run and all that follow: their programs are the same then."""
+        members, plan = max(self._members, len(tasks)), self.plan
+        if not isinstance(plan.data, Data):
+            return chunk_size(self.program, members, len(self.lanes))
+        steps = members * max(task.epochs for task in tasks) * (plan.epoch_rows or plan.data.rows) // plan.batch_size
+        if not is_worth_a_trial(self.program, plan.batch_size, steps):
+            return chunk_size(self.program, members, len(self.lanes))
+
+        def trial(size: int, device: Any, steps: int) -> None:
+            chunk = Chunk(self.program, plan, [tasks[0]] * size, device)
+            order = np.zeros((steps, size, min(plan.batch_size, plan.data.rows)), "int32")
+            none, data = np.zeros((size, 0), "int32"), self._work.place("data", plan.data.batch(), device)
+            jax.block_until_ready(
+                self._work.call(
+                    "advance", device, chunk.state, self._work.shared(device), chunk.frozen, data, order, none
+                )
+            )
+
+        return calibrated_chunk_size(self.program, members, self.lanes, trial, f"batch {plan.batch_size}")

@@ -1,0 +1,84 @@
+"""What to train and what became of it: the records that go to a population and come back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from regularity.data import Data
+
+
+@dataclass(frozen=True)
+class Task:
+    """One member to train.
+
+    Args:
+        strengths: Strength by key of the site, for every site of the population's model.
+        seed: Sets fresh weights, masks and the order of rows.
+        epochs: How long to train.
+        learning_rate: In place of the optimizer's, or None.
+        rows: Rows to train on, or None for all.
+        held_out: Rows to score on after each epoch, or None.
+    """
+
+    strengths: dict[str, float]
+    seed: int
+    epochs: int
+    learning_rate: float | None = None
+    rows: np.ndarray | None = None
+    held_out: np.ndarray | None = None
+
+
+@dataclass
+class Outcome:
+    """What became of a member; lists and arrays have one entry an epoch.
+
+    Args:
+        history: What Keras's `fit` reports.
+        norm: Euclidean norm of all kernels.
+        zeros: Share of the kernels' entries that are near zero.
+        held_out: Score on the held-out rows.
+        seen: Score on as many of the training rows.
+        diverged: The epoch, from 1, in which weights or loss ceased to be finite; the weights are those before it.
+        weights: In the order in which the user's model has them, if they were asked for.
+    """
+
+    history: dict[str, list[float]] = field(default_factory=dict)
+    norm: list[float] = field(default_factory=list)
+    zeros: list[float] = field(default_factory=list)
+    held_out: list[float] = field(default_factory=list)
+    seen: list[float] = field(default_factory=list)
+    diverged: int | None = None
+    weights: list[np.ndarray] | None = None
+
+
+# A score of outputs of (members, rows, ...), the rows' numbers and which are not padding, both of (members, rows).
+Score = Callable[[Any, np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a population trains: what all its members share.
+
+    Args:
+        data: The rows, or a stream of batches.
+        batch_size: Rows of a step.
+        shuffle: Whether each member sees its rows in a new order each epoch.
+        fresh: Whether weights are drawn anew, or those of the model carried over.
+        validation: Rows that `fit` would validate on, or None.
+        score: What to score held-out rows by: the compiled loss without penalties, or a function of the outputs.
+        keep_weights: Whether outcomes carry weights.
+        chunk: Members trained together in one program; None chooses by the size of their state.
+        epoch_rows: Rows of an epoch; None for those of the largest fold.
+    """
+
+    data: Any
+    batch_size: int = 32
+    shuffle: bool = True
+    fresh: bool = True
+    validation: Data | None = None
+    score: Score | Literal["loss"] | None = None
+    keep_weights: bool = True
+    chunk: int | None = None
+    epoch_rows: int | None = None
