@@ -40,7 +40,9 @@ def as_torch(array: Any) -> Any:
 
 
 def as_tensorflow(array: Any) -> Any:
-    return pytest.importorskip("tensorflow", reason="TensorFlow is not installed: make test EXTRAS=dev,tensorflow").constant(array)
+    return pytest.importorskip(
+        "tensorflow", reason="TensorFlow is not installed: make test EXTRAS=dev,tensorflow"
+    ).constant(array)
 
 
 FORMS = {
@@ -50,7 +52,9 @@ FORMS = {
     "jax": keras.ops.convert_to_tensor,
     "variable": lambda a: keras.Variable(a, dtype="float32" if a.dtype.kind == "f" else "int32"),
     "pandas": lambda a: pd.DataFrame(a) if a.ndim > 1 else pd.Series(a),
-    "pandas with odd names": lambda a: pd.DataFrame(a, columns=["cpu", "detach", "numpy"]) if a.ndim > 1 else pd.Series(a),
+    "pandas with odd names": lambda a: (
+        pd.DataFrame(a, columns=["cpu", "detach", "numpy"]) if a.ndim > 1 else pd.Series(a)
+    ),
     "pandas nullable": lambda a: (pd.DataFrame(a) if a.ndim > 1 else pd.Series(a)).convert_dtypes(),
     "objects": lambda a: a.astype(object),
     "torch": as_torch,
@@ -86,7 +90,9 @@ def test_one_column_fits_a_model_with_one_input_as_in_keras() -> None:
 
 def test_class_weights_become_weights_of_rows() -> None:
     assert to_data(model(), ROWS, CLASSES, class_weight={1: 3.0}).sample_weight.tolist() == [1, 3] * 4
-    hot = to_data(model(loss="categorical_crossentropy"), ROWS, keras.utils.to_categorical(CLASSES), class_weight={0: 2.0})
+    hot = to_data(
+        model(loss="categorical_crossentropy"), ROWS, keras.utils.to_categorical(CLASSES), class_weight={0: 2.0}
+    )
     assert hot.sample_weight.tolist() == [2, 1] * 4
 
 
@@ -130,7 +136,7 @@ def test_text_is_refused_with_its_columns() -> None:
     frame = pd.DataFrame({"size": [1.0, 2.0], "colour": ["red", "blue"]})
     with pytest.raises(TypeError, match=r"x to hold numbers.*'colour'.*OneHotEncoder"):
         rg.train(model(2), frame, [0, 1])
-    with pytest.raises(TypeError, match="y to hold numbers.*LabelEncoder"):
+    with pytest.raises(TypeError, match=r"y to hold numbers.*LabelEncoder"):
         rg.train(model(), ROWS, ["a", "b"] * 4)
 
 
@@ -144,7 +150,9 @@ def test_labels_not_one_hot_are_refused_for_a_loss_that_needs_it() -> None:
         rg.train(model(loss="categorical_crossentropy"), ROWS, CLASSES)
 
 
-@pytest.mark.parametrize(("loss", "y"), [("mse", ROWS), (keras.losses.MeanAbsoluteError(), ROWS[:, 0]), ("binary_crossentropy", ROWS / 24)])
+@pytest.mark.parametrize(
+    ("loss", "y"), [("mse", ROWS), (keras.losses.MeanAbsoluteError(), ROWS[:, 0]), ("binary_crossentropy", ROWS / 24)]
+)
 def test_targets_of_another_shape_are_refused_where_keras_would_spread_them(loss: Any, y: Any) -> None:
     with pytest.raises(ValueError, match=r"y of shape \(rows, 2\).*Received: shape"):
         rg.train(model(loss=loss), ROWS, y)

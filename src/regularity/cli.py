@@ -25,6 +25,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
+_WIDEST = 400  # columns of a table that no terminal shows
+
+
 class Init(StrEnum):
     """Where weights start."""
 
@@ -66,8 +69,8 @@ def demo(
         ],
     )
     for answer in answers:
-        typer.echo(answer)
-    typer.echo("Pictures: " + ", ".join(str(p) for p in pictures))
+        _say(answer)
+    _say("Pictures: " + ", ".join(str(p) for p in pictures))
 
 
 @app.command()
@@ -99,6 +102,9 @@ def path(
     if out is not None and out.suffix != ".keras":
         raise _Wrong(f"Expected --out to end in .keras. Received: {out}")
     x, y = _rows(data, target)
+    for file in (plot, out):
+        if file is not None:
+            _file_to_write(file)  # now, not after the work
     import regularity as rg
 
     loaded = _model(model)
@@ -109,10 +115,8 @@ def path(
         )  # fmt: skip
     except (ValueError, TypeError) as error:
         raise _Wrong(str(error)) from error
-    _folder(plot.parent)
     found.plot().savefig(plot, dpi=120)
     if out is not None:
-        _folder(out.parent)
         found.model.save(out)
     if as_json:
         _print_json(
@@ -123,37 +127,18 @@ def path(
             }
         )  # fmt: skip
         return
-    shown = found.table[
-        [
-            "name",
-            "strength",
-            "score",
-            "error",
-            "difference",
-            "difference_error",
-            "train_score",
-            "norm",
-            "zeros",
-            "epochs",
-        ]
-    ]
-    marks = {found.best.strength: "best", found.one_se.strength: "answer"}
+    columns = ["strength", "score", "error", "difference", "difference_error", "train_score"]
     _table(
         f"{technique}: {found.score_name} over {folds} folds",
-        [*("" if c == "name" else c.replace("_", " ") for c in shown.columns), ""],
+        ["", "strength", "score", "±", "to best", "±", "train", "epochs", ""],
         [
-            [
-                str(r["name"]),
-                *(f"{r[c]:.4g}" for c in shown.columns[1:-1]),
-                str(r["epochs"]),
-                marks.get(r["strength"], ""),
-            ]
-            for _, r in shown.iterrows()
+            [str(r["name"]), *(f"{r[c]:.3g}" for c in columns), str(r["epochs"]), _mark(found, r)]
+            for _, r in found.table.iterrows()
         ],
     )
-    typer.echo(str(found))
-    typer.echo(f"Recipe: {found.one_se.recipe.to_json()}")
-    typer.echo(f"Picture: {plot}" + (f"; model: {out}" if out else ""))
+    _say(str(found))
+    _say(f"Recipe: {found.one_se.recipe.to_json()}")
+    _say(f"Picture: {plot}" + (f"; model: {out}" if out else ""))
 
 
 @app.command()
@@ -189,7 +174,6 @@ def main() -> None:
     """Run the command line: errors are one line, and exit with 2 where the input is wrong, else with 1."""
     os.environ.setdefault("KERAS_BACKEND", "jax")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("MPLBACKEND", "agg")
     try:
         app()
     except _Wrong as error:
@@ -212,6 +196,12 @@ def _folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _Wrong(f"Can't write to {folder}: {error.strerror}.") from error
+
+
+def _file_to_write(file: Path) -> None:
+    _folder(file.parent)
+    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise _Wrong(f"Can't write to {file}: {'it is a folder' if file.is_dir() else 'permission denied'}.")
 
 
 def _model(file: Path) -> Any:
@@ -267,11 +257,13 @@ def _frame(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
         raise _Wrong(
             f"Expected columns of numbers. Received text in {text} of {file}. Encode them first, for example with pandas.get_dummies."
         )
+    if y.isna().any():
+        raise _Wrong(f"Expected a {target!r} in every row of {file}. Received: {int(y.isna().sum())} rows without.")
     labels = y.to_numpy()
     if not pd.api.types.is_numeric_dtype(y):
         classes, labels = np.unique(labels.astype(str), return_inverse=True)
         typer.echo(f"Classes: {', '.join(f'{i} = {c}' for i, c in enumerate(classes))}", err=True)
-    return x.to_numpy("float32"), labels
+    return x.to_numpy("float32", na_value=np.nan), labels
 
 
 def _pm(value: float, error: float) -> str:
@@ -288,12 +280,34 @@ def _table(title: str, header: list[str], rows: list[list[str]]) -> None:
     from rich.table import Table
 
     console = Console()
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD if console.is_terminal else box.ASCII2)
+    if not console.is_terminal:  # a file or a pipe has no edge to fold at
+        console.width = _WIDEST
+    shown = str if console.is_terminal else _ascii
+    table = Table(title=shown(title), title_justify="left", box=box.SIMPLE_HEAD if console.is_terminal else box.ASCII2)
     for name in header:
-        table.add_column(name, overflow="fold")
+        table.add_column(shown(name), overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(shown, row))
     console.print(table)
+
+
+def _say(line: str) -> None:
+    typer.echo(line if sys.stdout.isatty() else _ascii(line))
+
+
+def _ascii(text: str) -> str:
+    """What a file or a pipe gets, whatever its encoding: signs of ours in ASCII; names of the user's stay."""
+    return text.translate({ord("±"): "+-", ord("²"): "2", ord("×"): "x"})
+
+
+def _mark(path: Any, row: Any) -> str:
+    """Which of a path's choices a row of its table is."""
+    marks = [
+        word
+        for word, point in (("best", path.best), ("answer", path.one_se))
+        if row["name"] == point.name and (point.name or row["strength"] == point.strength)
+    ]
+    return ", ".join(marks)
 
 
 if __name__ == "__main__":

@@ -325,10 +325,14 @@ _SPREADING = (
 
 
 def loss_name(loss: Any) -> str:
-    """A loss as its function's name, such as `sparse_categorical_crossentropy`."""
+    """A loss as its function's name, such as `sparse_categorical_crossentropy`, whatever alias or name it was given."""
     if isinstance(loss, str):
-        return loss
-    return str(getattr(loss, "name", None) or getattr(loss, "__name__", None) or type(loss).__name__)
+        try:
+            loss = keras.losses.get(loss)
+        except ValueError:  # a custom object that is not known here
+            return loss
+    loss = getattr(loss, "fn", loss)  # what Keras's own losses wrap
+    return str(getattr(loss, "__name__", None) or getattr(loss, "name", None) or type(loss).__name__)
 
 
 def _class_weights(y: Any, class_weight: Mapping[int, float]) -> np.ndarray:

@@ -16,12 +16,20 @@ def penalty(l1: float, l2: float) -> Any:
     return keras.regularizers.L1(l1) if l1 else keras.regularizers.L2(l2) if l2 else None
 
 
-def compiled(model: Any, optimizer: Any = "adam", loss: Any = "sparse_categorical_crossentropy", metrics: Any = ("accuracy",)) -> Any:
+def compiled(
+    model: Any, optimizer: Any = "adam", loss: Any = "sparse_categorical_crossentropy", metrics: Any = ("accuracy",)
+) -> Any:
     model.compile(optimizer, loss, metrics=None if metrics is None else list(metrics))
     return model
 
 
-def dense(l1: float = 0.0, l2: float = 0.0, dropout: float = 0.0, optimizer: Any = "adam", loss: Any = "sparse_categorical_crossentropy") -> Any:
+def dense(
+    l1: float = 0.0,
+    l2: float = 0.0,
+    dropout: float = 0.0,
+    optimizer: Any = "adam",
+    loss: Any = "sparse_categorical_crossentropy",
+) -> Any:
     layers = [
         keras.Input((6,)),
         keras.layers.Dense(16, "relu", kernel_regularizer=penalty(l1, l2), name="hidden"),
@@ -96,7 +104,9 @@ class OwnStep(keras.Model):
         trainable, non_trainable, optimizer, metrics = state
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         gradient = jax.value_and_grad(self.compute_loss_and_updates, has_aux=True)
-        (loss, aux), grads = gradient(trainable, non_trainable, metrics, x, y, weight, training=True, optimizer_variables=optimizer)
+        (_, aux), grads = gradient(
+            trainable, non_trainable, metrics, x, y, weight, training=True, optimizer_variables=optimizer
+        )
         grads = [g / 2 for g in grads]
         unscaled, y_pred, non_trainable, metrics = aux
         trainable, optimizer = self.optimizer.stateless_apply(optimizer, grads, trainable)

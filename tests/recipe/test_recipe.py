@@ -74,7 +74,9 @@ def test_given_mapping_is_not_touched() -> None:
     assert mapping == {"l2": 0.1, "epochs": 3}
 
 
-@pytest.mark.parametrize(("key", "close"), [("dropuot", "dropout"), ("L2", None), ("l2@", None), ("", None), ("epoch", None)])
+@pytest.mark.parametrize(
+    ("key", "close"), [("dropuot", "dropout"), ("L2", None), ("l2@", None), ("", None), ("epoch", None)]
+)
 def test_unknown_technique_is_refused_with_those_there_are(key: str, close: str | None) -> None:
     with pytest.raises(ValueError, match=r"technique.*'l1', 'l2'|'dropout'") as error:
         rg.Recipe({key: 0.1})
@@ -85,12 +87,14 @@ def test_unknown_technique_is_refused_with_those_there_are(key: str, close: str 
 
 @pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, 1e39, "0.1", None, [0.1]], ids=str)
 def test_strength_that_is_none_is_refused(value: object) -> None:
-    with pytest.raises(ValueError, match="argument `l2`. Expected a number from 0 to any finite number. Received: l2="):
+    with pytest.raises(
+        ValueError, match=r"argument `l2`. Expected a number from 0 to any finite number. Received: l2="
+    ):
         rg.Recipe({"l2": value})
 
 
 def test_rate_above_1_is_refused() -> None:
-    with pytest.raises(ValueError, match="`dropout@a`. Expected a number from 0 to 1. Received: dropout@a=1.5"):
+    with pytest.raises(ValueError, match=r"`dropout@a`. Expected a number from 0 to 1. Received: dropout@a=1.5"):
         rg.Recipe({"dropout@a": 1.5})
 
 
@@ -102,13 +106,13 @@ def test_mapping_without_just_a_strength_is_refused(value: object) -> None:
 
 @pytest.mark.parametrize("epochs", [0, -1, 2.5, True, math.nan, math.inf, "many"], ids=str)
 def test_epochs_that_are_no_whole_number_are_refused(epochs: object) -> None:
-    with pytest.raises(ValueError, match="argument `epochs`. Expected a whole number from 1"):
+    with pytest.raises(ValueError, match=r"argument `epochs`. Expected a whole number from 1"):
         rg.Recipe({"epochs": epochs})
 
 
 @pytest.mark.parametrize("rate", [0, -1e-3, math.nan, math.inf])
 def test_learning_rate_not_above_0_is_refused(rate: float) -> None:
-    with pytest.raises(ValueError, match="argument `learning_rate`. Expected a number"):
+    with pytest.raises(ValueError, match=r"argument `learning_rate`. Expected a number"):
         rg.Recipe({"learning_rate": rate})
 
 
@@ -140,7 +144,9 @@ def test_json_is_plain_and_keeps_the_order_of_keys() -> None:
 
 def test_recipe_takes_the_place_of_what_the_model_brings(model: keras.Model) -> None:
     assert strengths({}, model) == {"l2@dense_a/kernel": 0.5}
-    assert strengths({"l2": 0.1}, model) == pytest.approx({f"l2@{n}/kernel": 0.1 for n in ("dense_a", "dense_b", "head")})
+    assert strengths({"l2": 0.1}, model) == pytest.approx(
+        {f"l2@{n}/kernel": 0.1 for n in ("dense_a", "dense_b", "head")}
+    )
     assert strengths({"l2@dense_b": 0.1}, model) == pytest.approx({"l2@dense_a/kernel": 0.5, "l2@dense_b/kernel": 0.1})
     assert strengths({"l2": 0.0}, model)["l2@dense_a/kernel"] == 0
 
@@ -148,7 +154,9 @@ def test_recipe_takes_the_place_of_what_the_model_brings(model: keras.Model) -> 
 @pytest.mark.parametrize("order", [1, -1])
 def test_exact_beats_pattern_beats_bare_whatever_the_order(model: keras.Model, order: int) -> None:
     recipe = dict([("l2", 0.1), ("l2@dense*", 0.2), ("l2@dense_a", 0.3)][::order])
-    assert strengths(recipe, model) == pytest.approx({"l2@dense_a/kernel": 0.3, "l2@dense_b/kernel": 0.2, "l2@head/kernel": 0.1})
+    assert strengths(recipe, model) == pytest.approx(
+        {"l2@dense_a/kernel": 0.3, "l2@dense_b/kernel": 0.2, "l2@head/kernel": 0.1}
+    )
 
 
 def test_last_pattern_beats_earlier_ones(model: keras.Model) -> None:
@@ -158,7 +166,10 @@ def test_last_pattern_beats_earlier_ones(model: keras.Model) -> None:
 
 def test_strengths_are_not_added_up(model: keras.Model) -> None:
     applied = rg.Recipe({"l2": 0.1, "l2@dense*": 0.2, "l2@dense_a/kernel": 0.3}).apply(model)
-    expected = sum(s * (applied.get_layer(n).get_weights()[0] ** 2).sum() for n, s in [("dense_a", 0.3), ("dense_b", 0.2), ("head", 0.1)])
+    expected = sum(
+        s * (applied.get_layer(n).get_weights()[0] ** 2).sum()
+        for n, s in [("dense_a", 0.3), ("dense_b", 0.2), ("head", 0.1)]
+    )
     assert float(sum(applied.losses)) == pytest.approx(float(expected), rel=1e-6)
 
 
@@ -170,7 +181,10 @@ def test_path_reaches_what_is_not_usual(model: keras.Model) -> None:
 @pytest.mark.parametrize(
     ("recipe", "could"),
     [
-        ({"l2@dens": 0.1}, r"pattern 'dens' matches no place.*layers \['dense_a', 'dense_b', 'head'\].*'dense_a/kernel'"),
+        (
+            {"l2@dens": 0.1},
+            r"pattern 'dens' matches no place.*layers \['dense_a', 'dense_b', 'head'\].*'dense_a/kernel'",
+        ),
         ({"l2@conv*": 0.1}, r"layers \['dense_a'"),
         ({"dropout@head": 0.1}, r"layers \['dense_a', 'dense_b'\].*not behind the output"),
         ({"activity_l2@nothing": 0.1}, r"layers \['dense_a'"),

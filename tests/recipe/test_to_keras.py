@@ -116,20 +116,27 @@ def test_plain_model_loads_where_regularity_is_unknown(plain: Any, data: tuple[A
         "import sys, keras, numpy as np; sys.modules['regularity'] = None; "
         "print(keras.models.load_model('plain.keras').predict(np.load('x.npy'), verbose=0).tolist())"
     )
-    run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=False
+    )
     assert run.returncode == 0, run.stderr
     np.testing.assert_allclose(json.loads(run.stdout.splitlines()[-1]), plain(data[0]), atol=1e-6)
 
 
 def test_strengths_of_0_leave_nothing_behind() -> None:
     user = network()
-    assert rg.Recipe(dict.fromkeys(("l1", "l2", "dropout", "activity_l1"), 0.0)).apply(user).to_keras().to_json() == user.to_json()
+    assert (
+        rg.Recipe(dict.fromkeys(("l1", "l2", "dropout", "activity_l1"), 0.0)).apply(user).to_keras().to_json()
+        == user.to_json()
+    )
 
 
 def test_strengths_that_the_model_brings_are_kept_as_they_were() -> None:
     layers = [
         keras.Input((6,)),
-        keras.layers.Dense(8, "relu", kernel_regularizer=keras.regularizers.L1L2(0.1, 0.2), bias_regularizer="l2", name="a"),
+        keras.layers.Dense(
+            8, "relu", kernel_regularizer=keras.regularizers.L1L2(0.1, 0.2), bias_regularizer="l2", name="a"
+        ),
         keras.layers.Dropout(0.5, seed=3),
         keras.layers.Dense(2, kernel_regularizer=keras.regularizers.OrthogonalRegularizer(0.1), name="b"),
     ]
@@ -141,7 +148,9 @@ def test_strengths_that_the_model_brings_are_kept_as_they_were() -> None:
 
 
 def test_penalty_that_is_no_technique_stays_beside_ours() -> None:
-    user = keras.Sequential([keras.Input((6,)), keras.layers.Dense(2, kernel_regularizer=keras.regularizers.OrthogonalRegularizer(0.1))])
+    user = keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(2, kernel_regularizer=keras.regularizers.OrthogonalRegularizer(0.1))]
+    )
     user.compile("adam", "mse")
     kernel = user.get_weights()[0]
     applied = rg.Recipe({"l2": 0.5}).apply(user)
@@ -165,12 +174,16 @@ def test_decay_of_the_optimizer_becomes_strengths() -> None:
 def test_decay_excluded_by_variable_is_excluded_in_the_new_model(data: tuple[Any, Any]) -> None:
     user = network()
     optimizer = keras.optimizers.AdamW(weight_decay=0.5)
-    optimizer.exclude_from_weight_decay(var_list=[v for v in user.trainable_variables if v is not user.layers[0].kernel])
+    optimizer.exclude_from_weight_decay(
+        var_list=[v for v in user.trainable_variables if v is not user.layers[0].kernel]
+    )
     user.compile(optimizer, "sparse_categorical_crossentropy")
     applied = rg.Recipe().apply(user)
     assert list(applied.strengths) == ["weight_decay@hidden/kernel"]
     plain = applied.to_keras()
-    histories = [model.fit(*data, epochs=3, shuffle=False, verbose=0).history["loss"] for model in (applied, plain, user)]
+    histories = [
+        model.fit(*data, epochs=3, shuffle=False, verbose=0).history["loss"] for model in (applied, plain, user)
+    ]
     np.testing.assert_allclose(histories[0], histories[2], atol=1e-5)
     np.testing.assert_allclose(histories[1], histories[2], atol=1e-5)
 
@@ -197,7 +210,9 @@ def test_pretrained_backbone_that_is_frozen() -> None:
         vocabulary_size=10, num_layers=1, num_heads=2, hidden_dim=8, intermediate_dim=8, max_sequence_length=6
     )  # fmt: skip
     backbone.trainable = False
-    inputs = {name: keras.Input((6,), dtype="int32", name=name) for name in ("token_ids", "segment_ids", "padding_mask")}
+    inputs = {
+        name: keras.Input((6,), dtype="int32", name=name) for name in ("token_ids", "segment_ids", "padding_mask")
+    }
     hidden = keras.layers.Dense(6, "relu", name="neck")(backbone(inputs)["pooled_output"])
     user = keras.Model(inputs, keras.layers.Dense(3, "softmax", name="head")(hidden))
     user.compile("adam", "sparse_categorical_crossentropy")

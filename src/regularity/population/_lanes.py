@@ -73,7 +73,9 @@ class Chunk:
                 outcome.diverged = self.epoch
             gone = outcome.diverged is not None
             for name, values in {**report.logs, **{f"val_{k}": v for k, v in validation.items()}}.items():
-                outcome.history.setdefault(name, []).append(float("nan") if gone else float(values[i]))
+                value = np.full_like(values[i], np.nan, "float64") if gone else values[i]
+                # as in Keras, a metric that is not one number stays an array
+                outcome.history.setdefault(name, []).append(float(value) if np.ndim(value) == 0 else value)
             outcome.norm.append(float(report.norm[i]))
             outcome.zeros.append(float(report.zeros[i]))
             if scores is not None:

@@ -209,15 +209,15 @@ class Program:
         losses = self._logs(trained, len(frozen)).get("loss")
         finite = finite if losses is None else finite & jnp.isfinite(losses)
         keep = finite & ~frozen
-        guarded = jax.tree.map(
-            lambda new, old: jnp.where(keep.reshape((-1,) + (1,) * (new.ndim - 1)), new, old), trained, state
-        )
+        guarded = jax.tree.map(lambda new, old: jnp.where(_along(keep, new), new, old), trained, state)
         return guarded, finite
 
     def report(self, state: State, finite: jax.Array) -> tuple[State, Epoch]:
         """Read the metrics of the epoch that ends, and set them back."""
         members = len(finite)
-        logs = {name: jnp.where(finite, value, jnp.nan) for name, value in self._logs(state, members).items()}
+        logs = {
+            name: jnp.where(_along(finite, value), value, jnp.nan) for name, value in self._logs(state, members).items()
+        }
         kernels = [state.trainable[i] for i in self._kernels]
         square = (
             sum(jnp.sum(jnp.square(w), tuple(range(1, w.ndim))) for w in kernels) if kernels else jnp.zeros(members)
@@ -297,6 +297,11 @@ class Program:
             return jax.tree.map(lambda a: jnp.asarray(a)[None], function(*unstacked))
 
         return alone
+
+
+def _along(members: jax.Array, value: jax.Array) -> jax.Array:
+    """Something of (members,), to be broadcast with a value of (members, ...)."""
+    return members.reshape((-1,) + (1,) * (value.ndim - 1))
 
 
 def _unchanged(model: Any, state: Any, batch: Any) -> list[bool]:

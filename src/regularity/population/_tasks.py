@@ -44,7 +44,7 @@ class Outcome:
         weights: In the order in which the user's model has them, if they were asked for.
     """
 
-    history: dict[str, list[float]] = field(default_factory=dict)
+    history: dict[str, list[Any]] = field(default_factory=dict)
     norm: list[float] = field(default_factory=list)
     zeros: list[float] = field(default_factory=list)
     held_out: list[float] = field(default_factory=list)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from regularity import _keras
 from regularity import data as _data
 from regularity.population import _worker
 from regularity.population._population import Population
@@ -33,7 +34,7 @@ class Member:
     recipe: Recipe
     seed: int
     fold: int | None
-    history: dict[str, list[float]]
+    history: dict[str, list[Any]]
     diverged: int | None = None
     _given: Any = field(default=None, repr=False, compare=False)
     _weights: Any = field(default=None, repr=False, compare=False)
@@ -112,6 +113,8 @@ def train(
     epochs = checked_count(epochs, "epochs")
     pairs = [(recipe, seed) for recipe in chosen for seed in numbers]
     values = strengths_for(model, sites, chosen)
+    if any(recipe.learning_rate is not None for recipe in chosen):
+        _keras.learning_rate_variable(model.optimizer)  # a schedule can't be set
     if callbacks:
         return [_fit_alone(model, recipe, seed, epochs, plan, callbacks, verbose) for recipe, seed in pairs]
     tasks = [

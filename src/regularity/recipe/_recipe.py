@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
+from regularity import _keras
 from regularity.catalogue import CATALOGUE, checked_strength
 from regularity.recipe import _sites
 from regularity.recipe._regularized import Regularized, regularize
@@ -85,7 +86,7 @@ class Recipe:
         sites = sites_of(model)
         applied = regularize(model, sites, _sites.resolve(self._strengths, sites, model), init=init, seed=seed)
         if self.learning_rate is not None:
-            applied.optimizer.learning_rate = self.learning_rate
+            _keras.learning_rate_variable(applied.optimizer).assign(self.learning_rate)
         return applied
 
     def to_json(self) -> str:

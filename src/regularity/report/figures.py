@@ -1,12 +1,22 @@
 """Figures, drawn with matplotlib from what a study found; nothing is computed here."""
 
+import io
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 _HELD_OUT, _TRAINED, _CHOSEN, _MUTED = "#1f4e9c", "#c26a12", "#b3123f", "#6b7280"
+
+
+class Picture(Figure):
+    """A figure that a notebook shows, and that pyplot does not know: no state of its own, nothing to close."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=120)
+        return buffer.getvalue()
 
 
 def plot_path(path: Any, ax: Any = None) -> Any:
@@ -14,22 +24,13 @@ def plot_path(path: Any, ax: Any = None) -> Any:
 
     Args:
         path: A `regularity.Path`.
-        ax: Two axes, or None for a new figure.
+        ax: Two axes, such as `plt.subplots(2)[1]` to see them in a window, or None for a new figure.
 
     Returns:
         The figure.
     """
     if ax is None:
-        figure, ax = plt.subplots(
-            2,
-            1,
-            figsize=(8, 6),
-            sharex=True,
-            height_ratios=[3, 1],
-            layout="constrained",
-            num=f"path of {path.technique}",
-            clear=True,
-        )
+        ax = Picture(figsize=(8, 6), layout="constrained").subplots(2, 1, sharex=True, height_ratios=[3, 1])
     scores, norms = ax
     figure = scores.figure
     table = path.table[path.table["name"] != "as given"]
@@ -52,8 +53,16 @@ def plot_path(path: Any, ax: Any = None) -> Any:
     scores.plot(where, table["train_score"], color=_TRAINED, linewidth=1.2, linestyle="--", label="rows trained on")
     if path.table["name"].iloc[0] == "as given":
         given = path.table.iloc[0]
+        chosen = [
+            word for word, point in (("best mean", path.best), ("answer", path.one_se)) if point.name == "as given"
+        ]
+        label = f"{', '.join(['as given', *chosen])}: {given['score']:.4g}"
         scores.axhline(
-            given["score"], color=_MUTED, linewidth=1, linestyle=":", label=f"as given: {given['score']:.4g}"
+            given["score"],
+            color=_CHOSEN if chosen else _MUTED,
+            linewidth=1.2 if chosen else 1,
+            linestyle=":",
+            label=label,
         )
     _mark(scores, path.best, table, where, "best mean", marker="^", color=_HELD_OUT)
     _mark(scores, path.one_se, table, where, "answer, by one standard error", marker="D", color=_CHOSEN)

@@ -1,6 +1,7 @@
 """`rg.path`: one technique over a whole range of strengths, judged on folds."""
 
-from collections.abc import Mapping, Sequence
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -24,7 +25,7 @@ from regularity.population._train import (
     train,
 )
 from regularity.recipe import Recipe, sites_of
-from regularity.study._choosing import Choice, choose, epochs_by_mean_curve
+from regularity.study._choosing import Choice, choose, epochs_by_mean_curve, paired_error
 from regularity.study._scores import Scoring, labels, scoring
 
 _DECADES = 4  # how far below its top a path goes
@@ -61,7 +62,7 @@ class Path:
         score_name: How held-out rows were scored; higher is better.
         table: A row for each candidate, by strength: `name`, `strength`, `score` and `error` (mean over folds and its
             standard error), `difference` to the best and its paired `difference_error`, `as_good`, `train_score`,
-            `gap`, `norm` of all kernels, `zeros` (share of their entries below 0.001), `epochs`, `diverged` (folds).
+            `gap`, `norm` of all kernels, `zeros` (share of their entries below 0.001), `epochs`, `diverged` (members).
         off: The candidate without the technique.
         best: The candidate with the best mean score.
         one_se: The answer: whatever lies within one paired standard error of the best is as good, and then the model
@@ -81,8 +82,13 @@ class Path:
 
     @property
     def verdict(self) -> Literal["helps", "not separable"]:
-        """Whether any strength is better than the model as given by more than the error."""
-        return "not separable" if self.one_se.name else "helps"
+        """Whether any strength, off included, is better than the model as given by more than the error."""
+        return "not separable" if self.one_se.name == self._given["name"] else "helps"
+
+    @property
+    def _given(self) -> pd.Series:
+        """The row of the model as given: its own, or 'off' where it brings nothing of the technique."""
+        return self.table.iloc[0]
 
     @property
     def flat(self) -> bool:
@@ -98,7 +104,8 @@ class Path:
         """Draw score and weight norm over strength, with both choices marked.
 
         Args:
-            ax: Two matplotlib axes, for the scores and the norm; None makes a figure.
+            ax: Two matplotlib axes, for the scores and the norm, such as `plt.subplots(2)[1]` to see them in a window;
+                None makes a figure to save, or to be shown by a notebook.
 
         Returns:
             The matplotlib figure.
@@ -109,14 +116,17 @@ class Path:
 
     def __str__(self) -> str:
         """The answer in words."""
-        best, answer, name = self.best, self.one_se, self.technique
-        given = self.table[self.table["name"] != ""].iloc[0]
+        best, answer, name, given = self.best, self.one_se, self.technique, self._given
         if self.flat:
             return f"{name} makes no difference here: every strength scores {self.score_name} {_pm(best.score, best.error)}, within the error of the best."
         if answer.name:
+            against = (
+                [f"{_pm(best.score, best.error)} at the best strength, {best.strength:.3g}"] if best != answer else []
+            )
+            against += [f"{_pm(given['score'], given['error'])} as given"] if given["name"] != answer.name else []
             return (
                 f"No strength of {name} is better than the model {answer.name if answer.name == 'as given' else 'without it'} by more than the error: "
-                f"{self.score_name} {_pm(answer.score, answer.error)} against {_pm(best.score, best.error)} at the best strength, {best.strength:.3g}."
+                f"{self.score_name} {_pm(answer.score, answer.error)}{' against ' if against else ''}{', and '.join(against)}."
             )
         return (
             f"{name} helps: {self.score_name} {_pm(answer.score, answer.error)} at strength {answer.strength:.3g} "
@@ -190,12 +200,16 @@ def path(
     """
     sites = sites_of(model)
     declared = _declared(technique)
+    wanted = _checked_strengths(strengths, technique)
     data, splits = _data_and_splits(model, x, y, folds, groups, validation_data, sample_weight, class_weight, seed)
     judge = scoring(model, data, score)
     epochs = 50 if epochs is None else checked_count(epochs, "epochs")
-    numbers = [
-        (seed * 1_000_003 + n) % 2**31 for n in checked_seeds(seeds if validation_data is None or seeds != 1 else 5)
-    ]
+    own_seeds = checked_seeds(seeds if validation_data is None or seeds != 1 else 5)
+    if validation_data is not None and len(own_seeds) < 2:
+        raise ValueError(
+            f"Invalid value received for argument `seeds`. Expected at least two with `validation_data`, to know the error of a score. Received: seeds={seeds}"
+        )
+    member_seeds = [(seed * 1_000_003 + n) % 2**31 for n in own_seeds]
     given = Recipe({})
     own = _own_strengths(model, technique)
     batch_size = checked_count(batch_size, "batch_size")
@@ -207,8 +221,8 @@ def path(
         keep_weights=False,
         epoch_rows=-(-max(len(rows) for rows, _ in splits) // batch_size) * batch_size,  # full steps: half the program
     )
-    count = len(strengths) if not isinstance(strengths, int) else strengths
-    trainer = Trainer(model, plan, (count + 1) * len(splits) * len(numbers))
+    count = wanted if isinstance(wanted, int) else len(wanted)
+    trainer = Trainer(model, plan, (count + 1) * len(splits) * len(member_seeds))
 
     def train_all(recipes: Sequence[Recipe], splits: Sequence[Any], seeds: Sequence[int]) -> list[list[Outcome]]:
         values = strengths_for(model, sites, recipes)
@@ -218,9 +232,9 @@ def path(
         return [outcomes[i : i + each] for i in range(0, len(outcomes), each)]
 
     chosen = _strengths(
-        strengths,
+        wanted,
         declared,
-        lambda grid: _scores(train_all([Recipe({technique: s}) for s in grid], splits[:1], numbers[:1]), 1),
+        lambda grid: _scores(train_all([Recipe({technique: s}) for s in grid], splits[:1], member_seeds[:1]), 1),
     )
     recipes = [Recipe({technique: strength}) for strength in chosen]
     names = ["off"] + [""] * (len(chosen) - 1)
@@ -230,9 +244,9 @@ def path(
             ["as given", *names],
             [own[0] if len(set(own)) == 1 else float("nan"), *chosen],
         )
-    outcomes = train_all(recipes, splits, numbers)
+    outcomes = train_all(recipes, splits, member_seeds)
     fit = {
-        "seeds": [numbers[0]],
+        "seeds": [member_seeds[0]],
         "batch_size": plan.batch_size,
         "init": init,
         "sample_weight": data.sample_weight,
@@ -247,7 +261,7 @@ def path(
         chosen,
         outcomes,
         splits,
-        len(numbers),
+        len(member_seeds),
         validation_data is None,
         model,
         data,
@@ -296,8 +310,8 @@ def _data_and_splits(
         from regularity.data import each
 
         both = Data(
-            each(lambda a, b: np.concatenate([a, b]), data.x, held.x),
-            each(lambda a, b: np.concatenate([a, b]), data.y, held.y),
+            each(_below_each_other, data.x, held.x),
+            each(_below_each_other, data.y, held.y),
         )
         if data.sample_weight is not None:
             both = replace(both, sample_weight=np.concatenate([data.sample_weight, np.ones(held.rows, "float32")]))
@@ -305,12 +319,16 @@ def _data_and_splits(
     return data, _folds(model, data, folds, groups, seed)
 
 
+def _below_each_other(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.concatenate([a, b.reshape(-1, *a.shape[1:])])  # a last axis of 1 may be there or not
+
+
 def _folds(model: Any, data: Data, folds: Any, groups: Any, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     from regularity.study._scores import target_kind
 
     rows = np.arange(data.rows)
     classes = labels(data.y) if target_kind(model, data) in ("classes", "binary") else None
-    if isinstance(folds, int):
+    if isinstance(folds, numbers.Integral):
         if not 2 <= folds <= data.rows:
             raise ValueError(
                 f"Invalid value received for argument `folds`. Expected a number from 2 to the number of rows, {data.rows}. Received: folds={folds}"
@@ -323,9 +341,10 @@ def _folds(model: Any, data: Data, folds: Any, groups: Any, seed: int) -> list[t
 
         with warnings.catch_warnings():  # a class with fewer rows than folds is in some of them only
             warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-            splits = list(folds.split(rows, classes if classes is not None else np.zeros(data.rows), groups))
+            targets = data.y if isinstance(data.y, np.ndarray) else np.zeros(data.rows)
+            splits = list(folds.split(rows, classes if classes is not None else targets, groups))
     else:
-        splits = [(np.asarray(a), np.asarray(b)) for a, b in folds]
+        splits = _checked_splits(folds)
     for number, (train_rows, held) in enumerate(splits):
         both = np.concatenate([train_rows, held])
         if (
@@ -346,19 +365,39 @@ def _folds(model: Any, data: Data, folds: Any, groups: Any, seed: int) -> list[t
     return splits
 
 
-def _strengths(strengths: Any, technique: Technique, probe: Any) -> list[float]:
+def _checked_splits(folds: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The rows of a list of splits; whether they are within the data is checked with those of all kinds of folds."""
+    try:
+        splits = [(np.asarray(rows), np.asarray(held)) for rows, held in folds]
+        if all(part.ndim == 1 and (part.dtype.kind in "iu" or not part.size) for split in splits for part in split):
+            return splits
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(
+        "Invalid value received for argument `folds`. Expected how many, a splitter of scikit-learn, or a list of "
+        f"(training rows, held-out rows), each a list of whole numbers. Received: folds={folds!r:.200}"
+    )
+
+
+def _checked_strengths(strengths: Any, technique: str) -> int | list[float]:
+    """How many strengths, or which: ascending, 0 first."""
+    if isinstance(strengths, numbers.Integral) and not isinstance(strengths, bool):
+        if strengths >= 2:
+            return int(strengths)
+    elif isinstance(strengths, Iterable) and not isinstance(strengths, (str, bytes)):
+        given = [Recipe({technique: strength})[technique] for strength in strengths]
+        if any(given):
+            return sorted({*given, 0.0})
+    raise ValueError(
+        "Invalid value received for argument `strengths`. Expected how many, from 2, or a list of which, at least one "
+        f"above 0. Received: strengths={strengths!r}"
+    )
+
+
+def _strengths(strengths: int | list[float], technique: Technique, probe: Any) -> list[float]:
     """The strengths of a path, ascending, 0 first."""
     if not isinstance(strengths, int):
-        given = sorted({float(s) for s in strengths} | {0.0})
-        if len(given) < 2:
-            raise ValueError(f"Expected at least one strength above 0. Received: strengths={strengths!r}")
-        for strength in given:
-            Recipe({technique.name: strength})
-        return given
-    if strengths < 2:
-        raise ValueError(
-            f"Invalid value received for argument `strengths`. Expected how many, from 2, or which. Received: strengths={strengths}"
-        )
+        return strengths
     low, high = technique.range
     if technique.scale == "linear":
         return list(np.linspace(0.0, high, strengths))
@@ -375,7 +414,8 @@ def flat_from(scores: np.ndarray) -> int:
     Args:
         scores: Of (strengths,); NaN where a member diverged.
     """
-    finite = np.nan_to_num(scores, nan=float(np.nanmin(scores)) if np.isfinite(scores).any() else 0.0)
+    known = np.isfinite(scores)
+    finite = np.where(known, scores, scores[known].min() if known.any() else 0.0)
     span = float(np.ptp(finite))
     same = np.abs(finite - finite[-1]) <= _FLAT * span
     changes = np.flatnonzero(~same)
@@ -390,7 +430,8 @@ def _scores(outcomes: Sequence[Sequence[Outcome]], seeds: int) -> np.ndarray:
 
 def _curves(outcomes: Sequence[Sequence[Outcome]], seeds: int, name: str) -> np.ndarray:
     """One of the outcomes' lists, averaged over seeds, of (candidates, folds, epochs)."""
-    curves = np.array([[getattr(outcome, name) for outcome in candidate] for candidate in outcomes])
+    curves = np.array([[getattr(outcome, name) for outcome in candidate] for candidate in outcomes], "float64")
+    curves[~np.isfinite(curves)] = np.nan  # a score overflows before the weights do
     return curves.reshape(len(outcomes), -1, seeds, curves.shape[-1]).mean(2)
 
 
@@ -419,9 +460,14 @@ def _to_path(
     held = _at(held_curves, epochs)
     seen, norm, zeros = (_at(_curves(outcomes, seeds, name), epochs) for name in ("seen", "norm", "zeros"))
     share = float(np.mean([len(h) / len(r) for r, h in splits])) if folded else 0.0
+    if np.isnan(held).any(1).all() and not any(o.diverged for candidate in outcomes for o in candidate):
+        raise ValueError(
+            f"The score {judge.name} is not a number on the held-out rows of any candidate: folds may be too small for it. "
+            "Take fewer folds, or another with `score`."
+        )
     first = [i for i, name in enumerate(names) if name]
     choice: Choice = choose(held, share, first, [i for i in range(len(names))[::-1] if i not in first])
-    error = held.std(1, ddof=1) / np.sqrt(held.shape[1])
+    error = paired_error(held, 0.0)
     points = [
         Point(
             name,

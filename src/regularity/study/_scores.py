@@ -1,5 +1,6 @@
 """Scores of outputs on held-out rows: never with a penalty in them, and higher is better."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -35,12 +36,22 @@ def target_kind(model: Any, data: Data) -> Kind:
     loss = _keras.compiled_loss(model)
     if isinstance(data.y, (dict, list)) or data.y is None or isinstance(loss, (dict, list, tuple)):
         return "other"
-    name = loss_name(loss)
+    name, y = loss_name(loss), data.y
+    column = y.ndim == 1 or (y.ndim == 2 and y.shape[-1] == 1)
+    if "sparse_categorical" in name:
+        return "classes" if column and getattr(loss, "ignore_class", None) is None else "other"
     if "categorical" in name:
-        return "classes"
+        return "classes" if y.ndim == 2 and y.shape[-1] > 1 else "other"
     if "binary" in name or "hinge" in name:
-        return "binary" if data.y.ndim == 1 or data.y.shape[-1] == 1 else "other"
-    return "numbers"
+        return "binary" if column and np.isin(y, (-1, 0, 1)).all() else "other"
+    return "numbers" if _is_one_number_a_target(model, y) else "other"
+
+
+def _is_one_number_a_target(model: Any, y: np.ndarray) -> bool:
+    """Whether the model puts out as many numbers as there are targets; a loss of the user's own may take anything."""
+    outputs = getattr(model, "outputs", None) or []
+    shape = tuple(outputs[0].shape[1:]) if len(outputs) == 1 else ()
+    return None in shape or not outputs or (len(outputs) == 1 and math.prod(shape) == math.prod(y.shape[1:]))
 
 
 def scoring(model: Any, data: Data, score: Any = None) -> Scoring:
@@ -61,8 +72,8 @@ def scoring(model: Any, data: Data, score: Any = None) -> Scoring:
         return Scoring("loss", kind, "loss")
     if kind == "other":
         raise ValueError(
-            f"Invalid value received for argument `score`. Expected 'loss', since the model has several outputs or a loss "
-            f"that says neither classes nor numbers. Received: score={score!r}"
+            f"Invalid value received for argument `score`. Expected 'loss', since the model has several outputs, or "
+            f"targets that are neither one class nor one number for each output. Received: score={score!r}"
         )
     name = score if isinstance(score, str) else getattr(getattr(score, "_score_func", score), "__name__", "score")
     if not isinstance(score, str) and not callable(score):
@@ -74,36 +85,48 @@ def scoring(model: Any, data: Data, score: Any = None) -> Scoring:
         )
     y = labels(data.y) if kind != "numbers" else data.y
     probabilities = _to_probabilities(model, kind)
-    return Scoring(
-        name,
-        kind,
-        _Fast(name, y, probabilities)
-        if name in _FAST and isinstance(score, str)
-        else _Any(score, y, kind, probabilities),
-    )
+    if isinstance(score, str) and score in _FAST["numbers" if kind == "numbers" else "classes"]:
+        return Scoring(name, kind, _Fast(name, kind, y, probabilities))
+    own = _Any(score, y, kind, probabilities)
+    try:
+        own.score(*_good_outputs(y, kind), y)
+    except Exception as error:  # scikit-learn raises anything here, from ValueError to AttributeError
+        raise ValueError(
+            f"Invalid value received for argument `score`. Expected one that takes {'numbers' if kind == 'numbers' else 'classes'} "
+            f"such as these targets. Received: score={score!r}, which says: {error}"
+        ) from error
+    return Scoring(name, kind, own)
 
 
 def labels(y: np.ndarray) -> np.ndarray:
     """Classes of (rows,), from whole numbers, a column of them, or one-hot rows."""
     if y.ndim > 1:
         y = y[..., 0] if y.shape[-1] == 1 else y.argmax(-1)
-    return np.round(y).astype("int64")
+    return np.maximum(np.round(y), 0).astype("int64")  # a hinge's classes may be -1 and 1
+
+
+def _good_outputs(y: np.ndarray, kind: Kind) -> tuple[np.ndarray]:
+    """Outputs that are close to the targets, as probabilities where those are classes: any fitting score takes them."""
+    if kind == "numbers":
+        return (y.reshape(len(y), -1) + np.float32(0.25),)
+    classes = max(int(y.max()) + 1, 2)
+    return (np.eye(classes)[y] * 0.9 + 0.1 / classes,)
 
 
 def _to_probabilities(model: Any, kind: Kind) -> Callable[[np.ndarray], np.ndarray]:
     """What turns outputs into probabilities of (..., classes); numbers stay as they are."""
     loss = _keras.compiled_loss(model)
-    logits = bool(getattr(loss, "from_logits", False) or getattr(loss, "_fn_kwargs", {}).get("from_logits", False))
+    # a hinge's outputs are margins: which is above 0, or the largest, is the class
+    logits = getattr(loss, "from_logits", getattr(loss, "_fn_kwargs", {}).get("from_logits", False))
+    logits = logits or "hinge" in loss_name(loss)
 
     def classes(outputs: np.ndarray) -> np.ndarray:
-        if not logits:
-            return outputs
-        powers = np.exp(outputs - outputs.max(-1, keepdims=True))
-        return powers / powers.sum(-1, keepdims=True)
+        powers = np.exp(outputs - outputs.max(-1, keepdims=True)) if logits else outputs
+        return powers / np.maximum(powers.sum(-1, keepdims=True), _EPSILON)  # as Keras's losses do
 
     def binary(outputs: np.ndarray) -> np.ndarray:
         second = outputs[..., 0] if outputs.shape[-1:] == (1,) else outputs
-        second = 1 / (1 + np.exp(-second)) if logits else second
+        second = np.exp(-np.logaddexp(0, -second)) if logits else second
         return np.stack([1 - second, second], -1)
 
     return {"classes": classes, "binary": binary}.get(kind, lambda outputs: outputs)
@@ -126,30 +149,39 @@ def _r2(outputs: np.ndarray, y: np.ndarray, valid: np.ndarray) -> np.ndarray:
     flat = y.reshape(*y.shape[:2], -1)
     error, centre = _mean_columns(np.square(outputs.reshape(flat.shape) - flat), valid), _mean_columns(flat, valid)
     spread = _mean_columns(np.square(flat - centre[:, None]), valid)
-    return (1 - error / np.maximum(spread, np.finfo("float32").tiny)).mean(-1)
+    constant = spread == 0  # there scikit-learn says 1 where nothing is wrong, else 0
+    scores = np.where(constant, error == 0, 1 - error / np.where(constant, 1, spread))
+    return np.where(valid.sum(1) < 2, np.nan, scores.mean(-1))
+
+
+def _root_mean_square(outputs: np.ndarray, y: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    squares = np.square(outputs.reshape(y.shape) - y).reshape(*y.shape[:2], -1)
+    return np.sqrt(_mean_columns(squares, valid)).mean(-1)
 
 
 def _mean(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    return np.where(valid, values, 0).sum(1) / valid.sum(1)
+    return np.where(valid, values, 0).sum(1, dtype="float64") / valid.sum(1)
 
 
 def _mean_columns(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    return np.where(valid[..., None], values, 0).sum(1) / valid.sum(1)[:, None]
+    return np.where(valid[..., None], values, 0).sum(1, dtype="float64") / valid.sum(1)[:, None]
 
 
 # The scores that are read most, over all members at once: a scorer of scikit-learn takes a millisecond for each.
-_FAST: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
-    "accuracy": _accuracy,
-    "neg_log_loss": _log_loss,
-    "r2": _r2,
-    "neg_mean_squared_error": lambda o, y, valid: -_mean(_squares(o, y), valid),
-    "neg_root_mean_squared_error": lambda o, y, valid: -np.sqrt(_mean(_squares(o, y), valid)),
+_FAST: dict[str, dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]]] = {
+    "classes": {"accuracy": _accuracy, "neg_log_loss": _log_loss},
+    "numbers": {
+        "r2": _r2,
+        "neg_mean_squared_error": lambda o, y, valid: -_mean(_squares(o, y), valid),
+        "neg_root_mean_squared_error": lambda o, y, valid: -_root_mean_square(o, y, valid),
+    },
 }
 
 
 @dataclass(frozen=True)
 class _Fast:
     name: str
+    kind: Kind
     y: np.ndarray
     probabilities: Callable[[np.ndarray], np.ndarray]
 
@@ -157,7 +189,8 @@ class _Fast:
         with np.errstate(
             over="ignore", invalid="ignore"
         ):  # a member that diverges gives NaN, which is reported as such
-            return _FAST[self.name](self.probabilities(np.asarray(outputs)), self.y[rows], valid)
+            score = _FAST["numbers" if self.kind == "numbers" else "classes"][self.name]
+            return score(self.probabilities(np.asarray(outputs)), self.y[rows], valid)
 
 
 @dataclass(frozen=True)
@@ -168,16 +201,19 @@ class _Any:
     probabilities: Callable[[np.ndarray], np.ndarray]
 
     def __call__(self, outputs: Any, rows: np.ndarray, valid: np.ndarray) -> np.ndarray:
-        scorer = get_scorer(self.scorer)
-        estimator = _Numbers() if self.kind == "numbers" else _Classes(np.unique(self.y))
         found = []
         for member in range(len(rows)):
             shown = np.asarray(outputs)[member][valid[member]]
             if not np.isfinite(shown).all():
                 found.append(np.nan)
                 continue
-            found.append(float(scorer(estimator, self.probabilities(shown), self.y[rows[member][valid[member]]])))
+            found.append(self.score(self.probabilities(shown), self.y[rows[member][valid[member]]]))
         return np.array(found)
+
+    def score(self, shown: np.ndarray, y: np.ndarray) -> float:
+        """Score numbers or probabilities of (rows, ...)."""
+        estimator = _Numbers() if self.kind == "numbers" else _Classes(np.unique(self.y))
+        return float(get_scorer(self.scorer)(estimator, shown, y))
 
 
 class _Numbers(RegressorMixin, BaseEstimator):
