@@ -273,8 +273,9 @@ def averages(optimizer: Any) -> list[Any] | None:
 
 
 def data_loss(model: Any, y: Any, y_pred: Any, weight: Any) -> Any:
-    """The compiled loss without any penalty (`_compile_loss`)."""
-    return model._compile_loss(y, y_pred, weight)
+    """The compiled loss without any penalty (`_compile_loss`), which notes each output's own in metrics of the model."""
+    with keras.StatelessScope():
+        return model._compile_loss(y, y_pred, weight)
 
 
 def metrics_result(model: Any, values: list[Any]) -> dict[str, Any]:

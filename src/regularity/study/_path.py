@@ -336,7 +336,7 @@ def _folds(model: Any, data: Data, folds: Any, groups: Any, seed: int) -> list[t
         kinds = (StratifiedGroupKFold, GroupKFold) if groups is not None else (StratifiedKFold, KFold)
         stratify = classes is not None and np.bincount(classes).max() >= folds
         folds = kinds[0 if stratify else 1](folds, shuffle=True, random_state=seed)
-    if hasattr(folds, "split"):
+    if hasattr(folds, "split") and not isinstance(folds, str):
         import warnings
 
         with warnings.catch_warnings():  # a class with fewer rows than folds is in some of them only
