@@ -96,7 +96,9 @@ def import_all(name: str) -> None:
             importlib.import_module("tensorflow")
     if name == "scikit-learn":
         train, validation = rows()
-        scikit_learn("l1l2", strengths("l1l2", 64), 1, Rows(*(a[:64] for a in train)), Rows(*(a[:64] for a in validation)))
+        scikit_learn(
+            "l1l2", strengths("l1l2", 64), 1, Rows(*(a[:64] for a in train)), Rows(*(a[:64] for a in validation))
+        )
 
 
 def search(name: str, kind: Kind, epochs: int, trials: int) -> dict[str, float]:

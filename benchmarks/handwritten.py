@@ -100,7 +100,9 @@ class Population:
         self._states = [start(keys[i : i + chunk]) for i in range(0, len(rates), chunk)]
         self._rates = [jnp.asarray(rates[i : i + chunk], "float32") for i in range(0, len(rates), chunk)]
         jitted = jax.jit(epoch, donate_argnums=0)
-        self._epoch = jitted.lower(self._states[0], self._rates[0], self._batches).compile(_OPTIONS.get(jax.default_backend()))
+        self._epoch = jitted.lower(self._states[0], self._rates[0], self._batches).compile(
+            _OPTIONS.get(jax.default_backend())
+        )
         self._lanes = ThreadPoolExecutor(os.cpu_count())
 
     def train(self, epochs: int) -> None:

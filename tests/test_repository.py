@@ -1,5 +1,6 @@
 """The files around the package agree with one another."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -44,3 +45,22 @@ def test_make_commands_that_are_written_down_exist(page):
     path = ROOT / page
     written = re.findall(r"(?:^|`)\s*make ([a-z]+)", path.read_text() if path.exists() else "", re.MULTILINE)
     assert {"demo", "test", *written} <= make_targets()
+
+
+# Data pass down this list; a module imports only what stands above it, or beside it in its own folder.
+LAYERS = ["_keras", "catalogue", "data", "recipe", "population", "report", "study", "demo", "cli"]
+
+
+def test_imports_run_one_way():
+    source = ROOT / "src" / "regularity"
+    for number, layer in enumerate(LAYERS):
+        files = [source / f"{layer}.py"] if (source / f"{layer}.py").exists() else (source / layer).rglob("*.py")
+        for file in files:
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("regularity."):
+                    imported = node.module.split(".")[1]
+                elif isinstance(node, ast.ImportFrom) and node.module == "regularity":
+                    imported = node.names[0].name
+                else:
+                    continue
+                assert imported in LAYERS[: number + 1], f"{file.name} imports {imported}"

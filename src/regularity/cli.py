@@ -207,10 +207,14 @@ def _file_to_write(file: Path) -> None:
 def _model(file: Path) -> Any:
     if not file.is_file():
         raise _Wrong(f"No such file: {file}. Expected a model that Keras saved, as .keras.")
+    import warnings
+
     import keras
 
     try:
-        return keras.saving.load_model(file)
+        with warnings.catch_warnings():  # of an optimizer that has not trained yet; its state is of no use here
+            warnings.filterwarnings("ignore", message="Skipping variable loading for optimizer")
+            return keras.saving.load_model(file)
     except Exception as error:  # Keras raises anything here, from zipfile's errors to TypeError
         raise _Wrong(f"{file} does not load as a Keras model: {' '.join(str(error).split())[:300]}") from error
 

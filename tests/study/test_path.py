@@ -373,7 +373,9 @@ def test_model_that_brings_a_strength_is_a_row_of_its_own(technique):
     path = of_numbers(BRINGS[technique](0.01), technique=technique, strengths=[STRENGTHS[technique], 0.5])
     table = path.table
     assert table["name"].tolist() == ["as given", "off", "", ""]
-    assert table["strength"].tolist() == pytest.approx([STRENGTHS[technique], 0.0, *sorted([STRENGTHS[technique], 0.5])])
+    assert table["strength"].tolist() == pytest.approx(
+        [STRENGTHS[technique], 0.0, *sorted([STRENGTHS[technique], 0.5])]
+    )
     same = table[(table["name"] == "") & np.isclose(table["strength"], STRENGTHS[technique])].iloc[0]
     for column in ("score", "train_score", "norm", "epochs"):
         assert table[column].iloc[0] == same[column]
@@ -400,7 +402,6 @@ def test_strength_of_a_model_that_brings_several_is_not_a_number():
 
 
 def test_off_is_the_answer_where_what_the_model_brings_harms():
-    x, y = numbers()
     path = of_numbers(regressor(rate=0.95), strengths=[0.9], epochs=40)
     assert path.one_se.name == "off"
     assert path.verdict == "helps"  # a strength of 0 is better than the model as given
@@ -566,7 +567,11 @@ def test_answer_in_words_names_scores_strengths_and_epochs(l2_path):
     assert answer.strength >= best.strength > 0
     text = str(l2_path)
     assert text.startswith(f"l2 helps: r2 {answer.score:.4g}")
-    for part in (f"strength {answer.strength:.3g} ({answer.epochs} epochs)", f"{off.score:.4g}", f"at {best.strength:.3g}"):
+    for part in (
+        f"strength {answer.strength:.3g} ({answer.epochs} epochs)",
+        f"{off.score:.4g}",
+        f"at {best.strength:.3g}",
+    ):
         assert part in text
 
 

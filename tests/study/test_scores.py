@@ -253,5 +253,5 @@ def test_score_that_does_not_fit_is_an_error_before_training(loss, y, score, mes
 
 
 def test_score_that_is_no_scorer_is_an_error():
-    with pytest.raises(TypeError, match="Expected `score` to be a name or a scorer of scikit-learn. Received: 3"):
+    with pytest.raises(TypeError, match=r"Expected `score` to be a name or a scorer of scikit-learn. Received: 3"):
         scoring(network("mse", 1), Data(np.zeros((6, 2)), np.arange(6.0)), 3)

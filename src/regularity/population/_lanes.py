@@ -8,11 +8,10 @@ either by its own threads (see `benchmarks/`), and one device holds what all mem
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from regularity.data import Data, each, stream_batches
@@ -95,25 +94,31 @@ class Lanes:
 
     def __init__(self, program: Program, plan: Plan, lanes: Sequence[Any]) -> None:
         self.program, self.plan, self.lanes = program, plan, lanes
-        self._compiled: dict[Any, Any] = {}
-        self._compiling = threading.Lock()
+        self._programs: dict[Any, Future[Any]] = {}
+        self._compilers = ThreadPoolExecutor(max(2, len(lanes)), "compile")
+        self._lock = threading.Lock()
         self._placed: dict[Any, Any] = {}
 
     def call(self, name: str, device: Any, *arguments: Any) -> Any:
         """Call a function of the program, compiled once for a device and the arguments' shapes, whatever the lane."""
+        return self.compiled(name, device, *arguments).result()(*arguments)
+
+    def compiled(self, name: str, device: Any, *arguments: Any) -> "Future[Any]":
+        """Start to compile a function of the program, beside others that compile; at once where it has been."""
         leaves, structure = jax.tree.flatten(arguments)
         key = (name, device, structure, tuple((a.shape, a.dtype) for a in leaves))
-        with self._compiling:  # also since Keras keeps losses on the model while it traces
-            if key not in self._compiled:
-                donated = (0,) if name in ("epoch", "advance", "report") else ()
+        with self._lock:  # one traces at a time: Keras keeps losses on the model meanwhile
+            if key not in self._programs:
+                donated = (0,) if name in ("advance", "finish", "report") else ()
                 function = jax.jit(getattr(self.program, name), donate_argnums=donated)
                 with jax.default_device(device):
-                    self._compiled[key] = function.lower(*arguments).compile(_OPTIONS.get(device.platform))
-        return self._compiled[key](*arguments)
+                    lowered = function.lower(*arguments)
+                self._programs[key] = self._compilers.submit(lowered.compile, _OPTIONS.get(device.platform))
+            return self._programs[key]
 
     def place(self, name: str, value: Any, device: Any) -> Any:
         """Put something that all members read on a device, once."""
-        with self._compiling:
+        with self._lock:
             if (name, device) not in self._placed:
                 self._placed[name, device] = jax.device_put(value, device)
             return self._placed[name, device]
@@ -121,18 +126,18 @@ class Lanes:
     def shared(self, device: Any) -> Any:
         return self.place("shared", self.program.shared, device)
 
+    def validation(self, chunk: Chunk) -> tuple[Any, ...]:
+        """What `validate` takes for a chunk: all validation rows, in full steps and a ragged last one."""
+        data, size = self.plan.validation, self.plan.batch_size
+        assert data is not None
+        full, rows = data.rows // size * size, np.arange(data.rows, dtype="int32")
+        placed = self.place("validation", data.batch(), chunk.device)
+        return chunk.state, self.shared(chunk.device), placed, rows[:full].reshape(-1, size), rows[full:]
+
     def validate(self, chunk: Chunk) -> dict[str, Any]:
-        validation = self.plan.validation
-        if validation is None:
+        if self.plan.validation is None:
             return {}
-        steps, size = divmod(validation.rows, self.plan.batch_size)
-        rows = np.arange(validation.rows, dtype="int32")
-        order, tail = (
-            rows[: steps * self.plan.batch_size].reshape(steps, self.plan.batch_size),
-            rows[validation.rows - size :],
-        )
-        data = self.place("validation", validation.batch(), chunk.device)
-        return self.call("validate", chunk.device, chunk.state, self.shared(chunk.device), data, order, tail)
+        return self.call("validate", chunk.device, *self.validation(chunk))
 
     def train(self, chunks: Sequence[Queued], advance: Callable[[int], None]) -> Iterator[list[Outcome]]:
         """Train chunks and give their members' outcomes, in order."""
@@ -172,14 +177,19 @@ class RowLanes(Lanes):
         advance: Callable[[int], None],
     ) -> list[Outcome]:
         chunk = Chunk(self.program, self.plan, queued.tasks, device)
-        data = self.place("data", self.plan.data.batch(), device)
+        data, shared = self.place("data", self.plan.data.batch(), device), self.shared(device)
         for epoch in range(max(task.epochs for task in queued.tasks)):
             if stop.is_set():
                 break
             order, tail = self._order(queued.tasks, epoch, longest, per_member)
-            chunk.state, report = self.call(
-                "epoch", device, chunk.state, self.shared(device), chunk.frozen, data, order, tail
-            )
+            frozen, finite = chunk.frozen, np.ones(len(queued.tasks), bool)
+            if not epoch:  # what the first epoch needs last compiles beside what it needs first
+                self.compiled("finish", device, chunk.state, shared, frozen, finite, data, tail)
+                if self.plan.validation is not None:
+                    self.compiled("validate", device, *self.validation(chunk))
+            if len(order):
+                chunk.state, finite = self.call("advance", device, chunk.state, shared, frozen, data, order)
+            chunk.state, report = self.call("finish", device, chunk.state, shared, frozen, finite, data, tail)
             chunk.record(report, self.validate(chunk), self._scores(chunk, data))
             advance(sum(epoch < task.epochs for task in queued.tasks[: queued.members]))
         return chunk.finish()
@@ -190,7 +200,7 @@ class RowLanes(Lanes):
     def _order(
         self, tasks: Sequence[Task], epoch: int, longest: int, per_member: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The rows of an epoch's full steps and of its ragged last one.
+        """The rows of an epoch's full steps, (steps, ...), and of its ragged last one, (1, ...).
 
         An epoch is the same number of rows for every member: one whose fold has a row less draws a row once more.
         """
@@ -198,10 +208,10 @@ class RowLanes(Lanes):
         full = steps * self.plan.batch_size
         if not per_member:
             rows = np.arange(longest, dtype="int32")
-            return rows[:full].reshape(steps, self.plan.batch_size), rows[full:]
+            return rows[:full].reshape(steps, self.plan.batch_size), rows[None, full:]
         rows = np.stack([self._member_order(task, epoch, longest) for task in tasks]).astype("int32")  # (members, rows)
         in_steps = rows[:, :full].reshape(len(tasks), steps, self.plan.batch_size)
-        return np.ascontiguousarray(in_steps.swapaxes(0, 1)), rows[:, full:]
+        return np.ascontiguousarray(in_steps.swapaxes(0, 1)), rows[None, :, full:]
 
     def _member_order(self, task: Task, epoch: int, longest: int) -> np.ndarray:
         rows = np.arange(self.plan.data.rows) if task.rows is None else task.rows
@@ -282,12 +292,11 @@ class StreamLanes(Lanes):
         batches = jax.tree.leaves(block.x)[0].shape[:2]
         data = jax.device_put(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), block.batch()), chunk.device)
         order = np.arange(batches[0] * batches[1], dtype="int32").reshape(batches)
-        none = np.zeros(0, "int32")
         frozen = chunk.frozen | ~finite
         chunk.state, still = self.call(
-            "advance", chunk.device, chunk.state, self.shared(chunk.device), frozen, data, order, none
+            "advance", chunk.device, chunk.state, self.shared(chunk.device), frozen, data, order
         )
-        return finite & np.asarray(still | jnp.asarray(frozen & finite))
+        return finite & np.asarray(still)
 
 
 def _blocks(stream: Any) -> Iterator[Data]:

@@ -62,11 +62,7 @@ class Population:
         def trial(size: int, device: Any, steps: int) -> None:
             chunk = Chunk(self.program, plan, [tasks[0]] * size, device)
             order = np.zeros((steps, size, min(plan.batch_size, plan.data.rows)), "int32")
-            none, data = np.zeros((size, 0), "int32"), self._work.place("data", plan.data.batch(), device)
-            jax.block_until_ready(
-                self._work.call(
-                    "advance", device, chunk.state, self._work.shared(device), chunk.frozen, data, order, none
-                )
-            )
+            data, shared = self._work.place("data", plan.data.batch(), device), self._work.shared(device)
+            jax.block_until_ready(self._work.call("advance", device, chunk.state, shared, chunk.frozen, data, order))
 
         return calibrated_chunk_size(self.program, members, self.lanes, trial, f"batch {plan.batch_size}")

@@ -181,36 +181,38 @@ class Program:
 
     # -- pure functions of a chunk, to be compiled -----------------------------------------------------------------
 
-    def epoch(
-        self, state: State, shared: Any, frozen: jax.Array, data: Any, order: jax.Array, tail: jax.Array
-    ) -> tuple[State, Epoch]:
-        """Train one epoch and report it.
+    def advance(
+        self, state: State, shared: Any, frozen: jax.Array, data: Any, order: jax.Array
+    ) -> tuple[State, jax.Array]:
+        """Train the given steps; members that end up not finite stay as they were. Returns the state and who is finite.
 
         Args:
             state: Of the chunk.
             shared: What all members share.
             frozen: Members to leave as they are, of (members,).
             data: The rows as `train_step` takes them, shared by all.
-            order: Rows of each full step, of (steps, members, batch), or (steps, batch) where all members share them.
-            tail: Rows of the ragged last step, of (members, rest) or (rest,); of size 0 where there is none.
+            order: Rows of each step, of (steps, members, batch), or (steps, batch) where all members share them.
         """
-        return self.report(*self.advance(state, shared, frozen, data, order, tail))
-
-    def advance(
-        self, state: State, shared: Any, frozen: jax.Array, data: Any, order: jax.Array, tail: jax.Array
-    ) -> tuple[State, jax.Array]:
-        """Train the given steps; members that end up not finite stay as they were. Returns the state and who is finite."""
-        per_member = order.ndim == 3
-        step = self._batched(self._step, (0, None, None, 0 if per_member else None), len(frozen))
+        step = self._batched(self._step, (0, None, None, 0 if order.ndim == 3 else None), len(frozen))
         trained, _ = jax.lax.scan(lambda s, rows: (step(s, shared, data, rows), None), state, order)
-        if tail.size:
-            trained = step(trained, shared, data, tail)
         finite = jnp.stack([jnp.isfinite(w).all(tuple(range(1, w.ndim))) for w in trained.trainable]).all(0)
         losses = self._logs(trained, len(frozen)).get("loss")
         finite = finite if losses is None else finite & jnp.isfinite(losses)
         keep = finite & ~frozen
         guarded = jax.tree.map(lambda new, old: jnp.where(_along(keep, new), new, old), trained, state)
-        return guarded, finite
+        return guarded, finite | frozen
+
+    def finish(
+        self, state: State, shared: Any, frozen: jax.Array, finite: jax.Array, data: Any, order: jax.Array
+    ) -> tuple[State, Epoch]:
+        """Train the ragged last step of an epoch, of `order` (1, members, rest) or (1, rest), and report the epoch.
+
+        `finite` is what the steps before it returned; where the rows fill all batches, `order` is empty.
+        """
+        if order.size:
+            state, still = self.advance(state, shared, frozen | ~finite, data, order)
+            finite = finite & still
+        return self.report(state, finite)
 
     def report(self, state: State, finite: jax.Array) -> tuple[State, Epoch]:
         """Read the metrics of the epoch that ends, and set them back."""

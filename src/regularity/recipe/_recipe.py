@@ -70,7 +70,7 @@ class Recipe:
             seed: Whole number that sets the fresh weights and all random numbers of training; None keeps what there is.
 
         Returns:
-            A compiled `keras.Model` of the same kind, with `.strengths`, `.recipe` and `.to_keras()`.
+            A compiled `keras.Model` of the same kind, with `.strengths` and `.to_keras()`.
 
         Raises:
             ValueError: If the model is not compiled or built, or a key reaches nothing in it.

@@ -30,13 +30,6 @@ class Regularized(HidesStrengths):
         """Each strength by its key `technique@path`: assign to one and the next step uses it."""
         return dict(self.__dict__["regularity_strengths"])
 
-    @property
-    def recipe(self) -> Any:
-        """The recipe that the strengths make as they stand now."""
-        from regularity.recipe._recipe import Recipe
-
-        return Recipe({key: as_number(variable) for key, variable in self.strengths.items()})
-
     def to_keras(self) -> keras.Model:
         """Return the model as plain Keras, with the same weights and stock objects in place of ours.
 

@@ -329,7 +329,7 @@ def _folds(model: Any, data: Data, folds: Any, groups: Any, seed: int) -> list[t
     rows = np.arange(data.rows)
     classes = labels(data.y) if target_kind(model, data) in ("classes", "binary") else None
     if isinstance(folds, numbers.Integral):
-        if not 2 <= folds <= data.rows:
+        if not 2 <= int(folds) <= data.rows:
             raise ValueError(
                 f"Invalid value received for argument `folds`. Expected a number from 2 to the number of rows, {data.rows}. Received: folds={folds}"
             )
@@ -382,7 +382,7 @@ def _checked_splits(folds: Any) -> list[tuple[np.ndarray, np.ndarray]]:
 def _checked_strengths(strengths: Any, technique: str) -> int | list[float]:
     """How many strengths, or which: ascending, 0 first."""
     if isinstance(strengths, numbers.Integral) and not isinstance(strengths, bool):
-        if strengths >= 2:
+        if int(strengths) >= 2:
             return int(strengths)
     elif isinstance(strengths, Iterable) and not isinstance(strengths, (str, bytes)):
         given = [Recipe({technique: strength})[technique] for strength in strengths]
