@@ -8,6 +8,7 @@ import argparse
 import gc
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.problem import CLASSES, FEATURES, WIDTHS, rows, strengths
@@ -28,7 +29,7 @@ def forget_peak() -> None:
 def weights_and_moments() -> int:
     """Bytes of one member's weights and the two moments that Adam keeps of each."""
     sizes = [FEATURES, *WIDTHS, CLASSES]
-    return 3 * 4 * sum(a * b + b for a, b in zip(sizes, sizes[1:], strict=False))
+    return 3 * 4 * sum(a * b + b for a, b in pairwise(sizes))
 
 
 def measure(members: int, at_once: bool) -> dict[str, int]:

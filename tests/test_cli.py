@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from types import SimpleNamespace
 
 import keras
 import matplotlib as mpl
@@ -190,9 +191,7 @@ def test_saved_model_loads_where_regularity_is_not(saved, folder):
 
 
 def table_rows(out):
-    return [
-        [cell.strip() for cell in line.strip("| ").split("|")] for line in out.splitlines() if line.startswith("| ")
-    ]
+    return [[cell.strip() for cell in line[1:-1].split("|")] for line in out.splitlines() if line.startswith("| ")]
 
 
 def test_path_of_a_table_with_text_as_target(run, folder):
@@ -232,6 +231,13 @@ def test_model_that_brings_a_strength_has_each_choice_marked_once(run, folder):
     _, *rows = table_rows(out)
     assert [row[:2] for row in rows] == [["as given", "0.8"], ["off", "0"], ["", "0.8"]]
     assert sorted(", ".join(row[8] for row in rows if row[8]).split(", ")) == ["answer", "best"]
+
+
+def test_model_as_given_is_marked_though_its_strengths_are_several():
+    given, off = ({"name": name, "strength": strength} for name, strength in (("as given", float("nan")), ("off", 0.0)))
+    point = SimpleNamespace(name="as given", strength=float("nan"))
+    path = SimpleNamespace(best=SimpleNamespace(name="off", strength=0.0), one_se=point)
+    assert (cli._mark(path, given), cli._mark(path, off)) == ("answer", "best")
 
 
 def test_terminal_gets_signs_that_a_file_does_not(monkeypatch, capsys):

@@ -614,8 +614,9 @@ def test_model_is_trained_on_all_rows_for_the_chosen_epochs_and_callbacks_see_it
 
 def test_model_is_that_of_a_member_trained_with_the_answer():
     x, y = numbers()
-    path = of_numbers(technique="l2", strengths=[0.05], epochs=8, folds=2)
-    (member,) = rg.train(regressor(), x, y, path.one_se.recipe, **QUICK)
+    weight = np.linspace(0, 3, ROWS)
+    path = of_numbers(technique="l2", strengths=[0.05], epochs=8, folds=2, sample_weight=weight)
+    (member,) = rg.train(regressor(), x, y, path.one_se.recipe, sample_weight=weight, **QUICK)
     for found, expected in zip(path.model.get_weights(), member.model.get_weights(), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-6)
     assert path.model is path.model  # trained once
