@@ -2,31 +2,30 @@
 
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
 from regularity.catalogue import CATALOGUE, Technique
-from regularity.data import Data, gather, is_stream
+from regularity.data import Data
 from regularity.population._tasks import Outcome, Plan, Task
 from regularity.population._train import (
     Trainer,
     checked_count,
-    checked_data,
     checked_init,
     checked_seeds,
-    checked_validation,
     strengths_for,
     train,
 )
 from regularity.recipe import Recipe, sites_of
+from regularity.recipe._sites import resolve
 from regularity.study._choosing import Choice, choose, epochs_by_mean_curve, paired_error
-from regularity.study._scores import Scoring, labels, scoring
+from regularity.study._folds import data_and_splits
+from regularity.study._scores import Scoring, scoring
 
 _DECADES = 4  # how far below its top a path goes
 _PROBES = 16  # strengths of the short run that finds the top
@@ -201,7 +200,7 @@ def path(
     sites = sites_of(model)
     declared = _declared(technique)
     wanted = _checked_strengths(strengths, technique)
-    data, splits = _data_and_splits(model, x, y, folds, groups, validation_data, sample_weight, class_weight, seed)
+    data, splits = data_and_splits(model, x, y, folds, groups, validation_data, sample_weight, class_weight, seed)
     judge = scoring(model, data, score)
     epochs = 50 if epochs is None else checked_count(epochs, "epochs")
     own_seeds = checked_seeds(seeds if validation_data is None or seeds != 1 else 5)
@@ -278,105 +277,9 @@ def _declared(technique: Any) -> Technique:
 
 def _own_strengths(model: Any, technique: str) -> list[float]:
     """The strengths that the model brings where the technique is to be varied."""
-    from regularity.recipe._sites import resolve
-
     sites = sites_of(model)
     reached = {k for k, v in resolve({technique: -1.0}, sites, model).items() if v == -1.0}
     return [site.given for site in sites if site.key in reached and site.given]
-
-
-def _data_and_splits(
-    model: Any,
-    x: Any,
-    y: Any,
-    folds: Any,
-    groups: Any,
-    validation: Any,
-    sample_weight: Any,
-    class_weight: Any,
-    seed: int,
-) -> tuple[Data, list[tuple[np.ndarray, np.ndarray]]]:
-    """All rows, and for each fold the rows to train on and those held out."""
-    if is_stream(x):
-        if validation is None:
-            raise ValueError("Expected `validation_data` with a stream, since a stream has no folds.")
-        x, y, sample_weight = (lambda d: (d.x, d.y, d.sample_weight))(gather(x))
-    data = checked_data(model, x, y, sample_weight, class_weight)
-    if data.y is None:
-        raise ValueError("Expected targets `y` to score held-out rows by. Received: y=None.")
-    if validation is not None:
-        held = checked_validation(model, validation)
-        assert held is not None
-        from regularity.data import each
-
-        both = Data(
-            each(_below_each_other, data.x, held.x),
-            each(_below_each_other, data.y, held.y),
-        )
-        if data.sample_weight is not None:
-            both = replace(both, sample_weight=np.concatenate([data.sample_weight, np.ones(held.rows, "float32")]))
-        return both, [(np.arange(data.rows), np.arange(data.rows, both.rows))]
-    return data, _folds(model, data, folds, groups, seed)
-
-
-def _below_each_other(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.concatenate([a, b.reshape(-1, *a.shape[1:])])  # a last axis of 1 may be there or not
-
-
-def _folds(model: Any, data: Data, folds: Any, groups: Any, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    from regularity.study._scores import target_kind
-
-    rows = np.arange(data.rows)
-    classes = labels(data.y) if target_kind(model, data) in ("classes", "binary") else None
-    if isinstance(folds, numbers.Integral):
-        if not 2 <= int(folds) <= data.rows:
-            raise ValueError(
-                f"Invalid value received for argument `folds`. Expected a number from 2 to the number of rows, {data.rows}. Received: folds={folds}"
-            )
-        kinds = (StratifiedGroupKFold, GroupKFold) if groups is not None else (StratifiedKFold, KFold)
-        stratify = classes is not None and np.bincount(classes).max() >= folds
-        folds = kinds[0 if stratify else 1](folds, shuffle=True, random_state=seed)
-    if hasattr(folds, "split") and not isinstance(folds, str):
-        import warnings
-
-        with warnings.catch_warnings():  # a class with fewer rows than folds is in some of them only
-            warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-            targets = data.y if isinstance(data.y, np.ndarray) else np.zeros(data.rows)
-            splits = list(folds.split(rows, classes if classes is not None else targets, groups))
-    else:
-        splits = _checked_splits(folds)
-    for number, (train_rows, held) in enumerate(splits):
-        both = np.concatenate([train_rows, held])
-        if (
-            not len(train_rows)
-            or not len(held)
-            or both.min() < 0
-            or both.max() >= data.rows
-            or np.intersect1d(train_rows, held).size
-        ):
-            raise ValueError(
-                f"Invalid value received for argument `folds`. Expected training and held-out rows from 0 to {data.rows - 1}, none in both. "
-                f"Received: fold {number} with {len(train_rows)} and {len(held)} rows, from {both.min(initial=0)} to {both.max(initial=0)}."
-            )
-    if len(splits) < 2:
-        raise ValueError(
-            "Expected at least two folds, to know the error of a score. Pass the one split as `validation_data` instead."
-        )
-    return splits
-
-
-def _checked_splits(folds: Any) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The rows of a list of splits; whether they are within the data is checked with those of all kinds of folds."""
-    try:
-        splits = [(np.asarray(rows), np.asarray(held)) for rows, held in folds]
-        if all(part.ndim == 1 and (part.dtype.kind in "iu" or not part.size) for split in splits for part in split):
-            return splits
-    except (TypeError, ValueError):
-        pass
-    raise ValueError(
-        "Invalid value received for argument `folds`. Expected how many, a splitter of scikit-learn, or a list of "
-        f"(training rows, held-out rows), each a list of whole numbers. Received: folds={folds!r:.200}"
-    )
 
 
 def _checked_strengths(strengths: Any, technique: str) -> int | list[float]:

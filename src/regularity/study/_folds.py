@@ -1,0 +1,102 @@
+"""Which rows train and which are held out: folds of several kinds, checked before anything compiles."""
+
+import numbers
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
+
+from regularity.data import Data, each, gather, is_stream
+from regularity.population._train import checked_data, checked_validation
+from regularity.study._scores import labels, target_kind
+
+
+def data_and_splits(
+    model: Any,
+    x: Any,
+    y: Any,
+    folds: Any,
+    groups: Any,
+    validation: Any,
+    sample_weight: Any,
+    class_weight: Any,
+    seed: int,
+) -> tuple[Data, list[tuple[np.ndarray, np.ndarray]]]:
+    """All rows, and for each fold the rows to train on and those held out."""
+    if is_stream(x):
+        if validation is None:
+            raise ValueError("Expected `validation_data` with a stream, since a stream has no folds.")
+        read = gather(x)
+        x, y, sample_weight = read.x, read.y, read.sample_weight
+    data = checked_data(model, x, y, sample_weight, class_weight)
+    if data.y is None:
+        raise ValueError("Expected targets `y` to score held-out rows by. Received: y=None.")
+    if validation is not None:
+        held = checked_validation(model, validation)
+        assert held is not None
+        both = Data(
+            each(_below_each_other, data.x, held.x),
+            each(_below_each_other, data.y, held.y),
+        )
+        if data.sample_weight is not None:
+            both = replace(both, sample_weight=np.concatenate([data.sample_weight, np.ones(held.rows, "float32")]))
+        return both, [(np.arange(data.rows), np.arange(data.rows, both.rows))]
+    return data, _folds(model, data, folds, groups, seed)
+
+
+def _below_each_other(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.concatenate([a, b.reshape(-1, *a.shape[1:])])  # a last axis of 1 may be there or not
+
+
+def _folds(model: Any, data: Data, folds: Any, groups: Any, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    rows = np.arange(data.rows)
+    classes = labels(data.y) if target_kind(model, data) in ("classes", "binary") else None
+    if isinstance(folds, numbers.Integral):
+        if not 2 <= int(folds) <= data.rows:
+            raise ValueError(
+                f"Invalid value received for argument `folds`. Expected a number from 2 to the number of rows, {data.rows}. Received: folds={folds}"
+            )
+        kinds = (StratifiedGroupKFold, GroupKFold) if groups is not None else (StratifiedKFold, KFold)
+        stratify = classes is not None and np.bincount(classes).max() >= folds
+        folds = kinds[0 if stratify else 1](folds, shuffle=True, random_state=seed)
+    if hasattr(folds, "split") and not isinstance(folds, str):
+        with warnings.catch_warnings():  # a class with fewer rows than folds is in some of them only
+            warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+            targets = data.y if isinstance(data.y, np.ndarray) else np.zeros(data.rows)
+            splits = list(folds.split(rows, classes if classes is not None else targets, groups))
+    else:
+        splits = _checked_splits(folds)
+    for number, (train_rows, held) in enumerate(splits):
+        both = np.concatenate([train_rows, held])
+        if (
+            not len(train_rows)
+            or not len(held)
+            or both.min() < 0
+            or both.max() >= data.rows
+            or np.intersect1d(train_rows, held).size
+        ):
+            raise ValueError(
+                f"Invalid value received for argument `folds`. Expected training and held-out rows from 0 to {data.rows - 1}, none in both. "
+                f"Received: fold {number} with {len(train_rows)} and {len(held)} rows, from {both.min(initial=0)} to {both.max(initial=0)}."
+            )
+    if len(splits) < 2:
+        raise ValueError(
+            "Expected at least two folds, to know the error of a score. Pass the one split as `validation_data` instead."
+        )
+    return splits
+
+
+def _checked_splits(folds: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The rows of a list of splits; whether they are within the data is checked with those of all kinds of folds."""
+    try:
+        splits = [(np.asarray(rows), np.asarray(held)) for rows, held in folds]
+        if all(part.ndim == 1 and (part.dtype.kind in "iu" or not part.size) for split in splits for part in split):
+            return splits
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(
+        "Invalid value received for argument `folds`. Expected how many, a splitter of scikit-learn, or a list of "
+        f"(training rows, held-out rows), each a list of whole numbers. Received: folds={folds!r:.200}"
+    )
