@@ -8,7 +8,9 @@ import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import keras
+from keras.src.backend.common import masking
 from keras.src.initializers.random_initializers import RandomInitializer
 from keras.src.layers.convolutional.base_conv import BaseConv
 from keras.src.models.functional import Functional, functional_like_constructor
@@ -272,10 +274,25 @@ def averages(optimizer: Any) -> list[Any] | None:
     return inner._model_variables_moving_average if inner.use_ema else None
 
 
-def data_loss(model: Any, y: Any, y_pred: Any, weight: Any) -> Any:
-    """The compiled loss without any penalty (`_compile_loss`), which notes each output's own in metrics of the model."""
-    with keras.StatelessScope():
-        return model._compile_loss(y, y_pred, weight)
+def row_losses(model: Any, y: Any, y_pred: Any) -> Any:
+    """The compiled loss of each row by itself, without any penalty, of (rows,); on JAX (`_compile_loss`).
+
+    A row at a time, so that the way in which a loss reduces a batch does not matter; masks go with their rows
+    (`masking`). The loss notes each output's own in metrics of the model, hence the scope.
+    """
+
+    def one(y: Any, y_pred: Any, masks: Any) -> Any:
+        outputs = [p[None] for p in keras.tree.flatten(y_pred)]
+        for output, mask in zip(outputs, masks, strict=True):
+            if mask is not None:
+                masking.set_keras_mask(output, mask[None])
+        with keras.StatelessScope():
+            return model._compile_loss(
+                keras.tree.map_structure(lambda a: a[None], y), keras.tree.pack_sequence_as(y_pred, outputs)
+            )
+
+    masks = [masking.get_keras_mask(p) for p in keras.tree.flatten(y_pred)]
+    return jax.vmap(one)(y, y_pred, masks)
 
 
 def metrics_result(model: Any, values: list[Any]) -> dict[str, Any]:

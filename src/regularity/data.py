@@ -1,5 +1,7 @@
 """A user's data, in any of the forms that Keras takes, as NumPy arrays; checked before anything compiles."""
 
+import numbers
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -90,7 +92,10 @@ def to_data(model: Any, x: Any, y: Any, sample_weight: Any = None, class_weight:
         raise ValueError(
             "Expected `sample_weight` or `class_weight`, not both. Multiply the class weights into `sample_weight`."
         )
-    return Data(data.x, data.y, _class_weights(data.y, class_weight))
+    return Data(data.x, data.y, class_weights(model, data.y, class_weight))
+
+
+_ENDLESS = -1  # what tf.data gives as the number of batches of a stream that repeats for ever
 
 
 class Batches(keras.utils.PyDataset):
@@ -116,21 +121,43 @@ def stream_batches(stream: Any) -> Iterator[Data]:
         else _keras.numpy_batches(stream)
     )
     for batch in found:
-        yield Data(*(each(np.asarray, part) for part in batch))
+        yield Data(*(each(lambda a: _in_range(np.asarray(a)), part) for part in batch))
 
 
 def kept(stream: Any) -> Batches:
     """All batches of one pass through a stream.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is none, or if they never end or fill half of the memory of this machine.
     """
-    batches = list(stream_batches(stream))
+    count = stream.cardinality() if hasattr(stream, "cardinality") else 0
+    if int(getattr(count, "numpy", lambda: count)()) == _ENDLESS:
+        raise ValueError(
+            "Expected a stream that ends, since it is read into memory. Received: one that repeats without end. Leave out "
+            "`.repeat()`, or bound it with `.take(batches)`."
+        )
+    batches, room = [], _memory() // 2
+    for batch in stream_batches(stream):
+        batches.append(batch)
+        room -= sum(a.nbytes for part in batch.batch() for _, a in _leaves(part, ""))
+        if room < 0:
+            raise ValueError(
+                "Expected a stream that ends and fits into memory, since it is read once and kept. Received: one that had "
+                f"filled half of the memory after {len(batches)} batches. Bound it, for example with itertools.islice."
+            )
     if not batches:
         raise ValueError(
             "Expected a stream with at least one batch. Received one that is empty (is it a generator that ran out?)."
         )
     return Batches(batches)
+
+
+def _memory() -> int:
+    """Bytes of memory of this machine; a generous number where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 2**36
 
 
 def gather(stream: Any) -> Data:
@@ -149,6 +176,11 @@ def _tree(value: Any, name: str) -> Any:
 
 
 def _array(value: Any, name: str) -> np.ndarray:
+    if hasattr(value, "toarray"):
+        raise TypeError(
+            f"Expected {name} to be a dense array. Received: a sparse {type(value).__name__} of shape {value.shape}. "
+            f"Pass {name.rpartition(': ')[2]}.toarray()."
+        )
     frame = hasattr(value, "to_numpy")  # asked first: the columns of a frame are attributes too, whatever their names
     for attribute in () if frame else ("detach", "cpu"):  # a torch tensor that takes gradients, or is on an accelerator
         value = getattr(value, attribute)() if hasattr(value, attribute) else value
@@ -156,12 +188,17 @@ def _array(value: Any, name: str) -> np.ndarray:
     try:
         array = np.asarray(convert() if convert else value)
     except (TypeError, ValueError) as error:
+        if "inhomogeneous" in str(error):
+            raise _ragged(name, value) from None
         raise TypeError(
             f"Expected {name} to be an array of numbers. Received: {type(value).__name__} ({error})"
         ) from None
     if array.dtype.kind == "O":  # such as pandas's integers that may be missing
         missing = pd.isna(array)
-        array = np.asarray(np.where(missing, np.nan, array).tolist() if missing.any() else array.tolist())
+        try:
+            array = np.asarray(np.where(missing, np.nan, array).tolist() if missing.any() else array.tolist())
+        except ValueError:
+            raise _ragged(name, array) from None
     if array.dtype.kind not in "fiub":
         columns = getattr(value, "dtypes", None)
         text = (
@@ -177,7 +214,25 @@ def _array(value: Any, name: str) -> np.ndarray:
         raise ValueError(f"Expected {name} to have rows. Received: the single number {array}")
     if array.dtype.kind == "f":
         return array.astype(keras.config.floatx())
-    return array.astype("int32") if array.dtype in (np.int64, np.uint64, np.uint32) else array
+    return array.astype("int32") if (array := _in_range(array)).dtype in (np.int64, np.uint64, np.uint32) else array
+
+
+def _in_range(array: np.ndarray) -> np.ndarray:
+    """Whole numbers beyond int32 as floats: a backend would wrap them silently."""
+    if array.dtype not in (np.int64, np.uint64, np.uint32) or not array.size:
+        return array
+    limits = np.iinfo("int32")
+    fits = int(array.min()) >= limits.min and int(array.max()) <= limits.max
+    return array if fits else array.astype(keras.config.floatx())
+
+
+def _ragged(name: str, value: Any) -> ValueError:
+    lengths = sorted({len(row) if hasattr(row, "__len__") else 1 for row in value})
+    return ValueError(
+        f"Expected {name} to have rows of one shape. Received: rows of different shapes"
+        f"{f', of lengths from {lengths[0]} to {lengths[-1]}' if len(lengths) > 1 else ''}. Pad them, for example with "
+        "keras.utils.pad_sequences."
+    )
 
 
 def _leaves(tree: Any, name: str) -> list[tuple[str, np.ndarray]]:
@@ -253,13 +308,15 @@ def _rows_of(shape: tuple[int | None, ...]) -> str:
 
 def _check_targets(model: Any, y: Any, name: str) -> None:
     if y is None:
-        own = any(
-            getattr(type(model), method) is not getattr(keras.Model, method)
-            for method in ("train_step", "compute_loss")
-        )
-        if not own and model._compile_config.config.get("loss") is not None:
+        if not _trains_its_own_way(model) and model._compile_config.config.get("loss") is not None:
             raise ValueError(f"Expected {name}, since the model was compiled with a loss. Received: None.")
         return
+    if not _has_loss(model):
+        raise ValueError(
+            "Invalid value received for argument `model`. Expected a model compiled with a loss, to train towards "
+            f"{name}. Received: {model.name!r}, compiled without. Compile it with one, for example: "
+            "model.compile(optimizer='adam', loss='mse')"
+        )
     for label, array, loss, shape in _outputs(model, y, name):
         kind = loss_name(loss)
         if kind in _SPREADING and shape and not _fits(array.shape, shape):
@@ -292,6 +349,25 @@ def _check_targets(model: Any, y: Any, name: str) -> None:
                 f"Expected {label} one-hot, of shape (rows, {shape[-1]}), for the loss {kind}. Received: shape {array.shape}; "
                 "compile with 'sparse_categorical_crossentropy' or pass keras.utils.to_categorical(y)."
             )
+
+
+def _trains_its_own_way(model: Any) -> bool:
+    return any(
+        getattr(type(model), method) is not getattr(keras.Model, method) for method in ("train_step", "compute_loss")
+    )
+
+
+def _has_loss(model: Any) -> bool:
+    """Whether there is anything to train towards: a loss of `compile`, or what the model or its layers bring."""
+    if _trains_its_own_way(model) or model._compile_config.config.get("loss") is not None:
+        return True
+    return any(
+        "add_loss" in type(layer).call.__code__.co_names for layer in model._flatten_layers() if _is_plain(layer)
+    )
+
+
+def _is_plain(layer: Any) -> bool:
+    return hasattr(getattr(type(layer), "call", None), "__code__")
 
 
 def _outputs(model: Any, y: Any, name: str) -> list[tuple[str, np.ndarray, Any, tuple[int | None, ...] | None]]:
@@ -335,13 +411,39 @@ def loss_name(loss: Any) -> str:
     return str(getattr(loss, "__name__", None) or getattr(loss, "name", None) or type(loss).__name__)
 
 
-def _class_weights(y: Any, class_weight: Mapping[int, float]) -> np.ndarray:
-    if isinstance(y, (dict, list)):
+def class_weights(model: Any, y: Any, class_weight: Any) -> np.ndarray:
+    """The weight of each row by the class of its target, as Keras counts: 1 for a class without one.
+
+    Raises:
+        ValueError: If there are several outputs, a key is no class or a weight no number.
+        TypeError: If `class_weight` is no mapping.
+    """
+    if not isinstance(class_weight, Mapping):
+        raise TypeError(
+            "Invalid value received for argument `class_weight`. Expected a mapping from class to weight, such as "
+            f"{{0: 1.0, 1: 5.0}}. Received: class_weight={class_weight!r:.200}. For balanced weights see "
+            "sklearn.utils.class_weight.compute_class_weight."
+        )
+    if y is None or isinstance(y, (dict, list)):
         raise ValueError(
             "Expected `class_weight` only for a model with a single output, as in Keras. Use `sample_weight`."
         )
-    labels = y
+    labels, shapes = y, [shape for *_, shape in _outputs(model, y, "y")]
     if labels.ndim > 1:
         labels = labels[..., 0] if labels.shape[-1] == 1 else labels.argmax(-1)
     labels = np.round(labels).astype("int64")
-    return np.array([class_weight.get(int(label), 1.0) for label in labels], keras.config.floatx())
+    wide = [shape[-1] for shape in shapes if shape and isinstance(shape[-1], int)]
+    classes = {*np.unique(labels).tolist(), *range(max([2, *wide]))}
+    unknown = [key for key in class_weight if key not in classes]
+    if unknown:
+        raise ValueError(
+            f"Invalid value received for argument `class_weight`. Expected classes of {sorted(classes)!r:.200} as keys. "
+            f"Received: the keys {unknown!r:.200}. Name each class by its whole number in y."
+        )
+    for key, weight in class_weight.items():
+        if not isinstance(weight, numbers.Real) or not 0 <= weight < float("inf"):
+            raise ValueError(
+                "Invalid value received for argument `class_weight`. Expected numbers from 0 as weights. "
+                f"Received: {weight!r} for the class {key!r}."
+            )
+    return np.array([class_weight.get(label, 1.0) for label in labels.tolist()], keras.config.floatx())

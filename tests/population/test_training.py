@@ -142,3 +142,25 @@ def test_nothing_is_printed_where_there_is_no_terminal(capfd: pytest.CaptureFixt
     capfd.readouterr()
     rg.train(user, x, y, {"l2": 1e-3})
     assert capfd.readouterr().out == ""
+
+
+def test_callbacks_see_the_member_that_the_population_trains() -> None:
+    random = np.random.default_rng(0)
+    x = random.normal(size=(40, 5)).astype("float32")
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    arguments = {"recipes": [{"l2": 0.1, "dropout": 0.2}], "seeds": [3], "epochs": 3, "batch_size": 16}
+    (together,) = rg.train(model, x, x[:, 0], **arguments)
+    (alone,) = rg.train(model, x, x[:, 0], **arguments, callbacks=[keras.callbacks.Callback()])
+    assert alone.history["loss"] == pytest.approx(together.history["loss"], rel=1e-5)
+    (gone,) = rg.train(model, 1e20 * x, x[:, 0], epochs=2, callbacks=[keras.callbacks.Callback()])
+    assert gone.diverged == 1
+
+
+def test_weights_that_stand_fixed_beside_trained_ones_are_kept() -> None:
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(8, "relu", name="fixed"), keras.layers.Dense(1)])
+    model.get_layer("fixed").kernel.trainable = False
+    model.compile("adam", "mse")
+    x = np.random.default_rng(0).normal(size=(20, 5)).astype("float32")
+    (member,) = rg.train(model, x, x[:, 0])
+    np.testing.assert_array_equal(member.model.get_layer("fixed").kernel, model.get_layer("fixed").kernel)

@@ -13,7 +13,7 @@ from sklearn.preprocessing import scale
 
 import regularity as rg
 from regularity.data import Data
-from regularity.study import _path
+from regularity.study import _folds, _path
 
 ROWS, BATCH, FOLDS = 80, 16, 5  # 64 rows to train on in each fold: whole batches, so that no row is drawn twice
 QUICK = {"batch_size": BATCH, "verbose": 0}
@@ -287,7 +287,7 @@ def test_repeated_folds_are_folds():
 
 def splits_of(model, x, y, **arguments):
     settings = {"folds": 5, "groups": None, "seed": 0, **arguments}
-    return _path._folds(model, Data(x, y), **settings)
+    return _folds._folds(model, Data(x, y), **settings)
 
 
 @pytest.mark.parametrize("encode", [lambda y: y, lambda y: y[:, None], lambda y: np.eye(3)[y]])
@@ -637,3 +637,37 @@ def test_users_model_is_not_touched():
     assert model.to_json() == config
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_moving_averages_are_judged_where_they_are_handed_back():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(60, 5)).astype("float32")
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.999), "mse")
+    path = rg.path(model, x, x[:, 0], technique="l2", strengths=[1e-3], folds=3, epochs=20)
+    handed_back = 1 - path.model.evaluate(x, x[:, 0], verbose=0) / x[:, 0].var()
+    assert path.one_se.score == pytest.approx(handed_back, abs=0.3)  # raw weights would score above 0.9 here
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "mean_with_sample_weight", "sum"])
+def test_loss_of_a_row_is_one_whatever_the_reduction(reduction):
+    x = np.random.default_rng(0).normal(size=(50, 5)).astype("float32")
+    layer = keras.layers.Dense(2, "softmax", kernel_initializer="zeros")
+    model = keras.Sequential([keras.Input((5,)), layer])
+    model.compile(keras.optimizers.SGD(0.0), keras.losses.SparseCategoricalCrossentropy(reduction=reduction))
+    rows = np.arange(50)
+    folds = [(rows[:40], rows[40:]), (rows[:10], rows[10:])]
+    path = rg.path(model, x, rows % 2, strengths=[1e-3], folds=folds, epochs=1, score="loss")
+    np.testing.assert_allclose(path.table["score"], -np.log(2), rtol=1e-5)
+
+
+def test_sequences_with_masks_are_scored():
+    random = np.random.default_rng(0)
+    x, y = random.integers(1, 20, (20, 5)), random.integers(0, 3, (20, 5))
+    x[:, 3:] = 0
+    embedding = keras.layers.Embedding(20, 4, mask_zero=True)
+    layers = [keras.Input((5,)), embedding, keras.layers.LSTM(4, return_sequences=True), keras.layers.Dense(3, "softmax")]
+    model = keras.Sequential(layers)
+    model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
+    path = rg.path(model, x, y, strengths=[1e-3], folds=2, epochs=1, init="keep")
+    assert path.off.score == pytest.approx(-model.evaluate(x, y, verbose=0), rel=1e-5)

@@ -66,7 +66,7 @@ def checked_strength(value: Any, name: str, limits: tuple[float, float]) -> floa
     if not (low <= strength <= min(high, _LARGEST)):
         raise ValueError(
             f"Invalid value received for argument `{name}`. Expected a number from {low:g} to {upper}. "
-            f"Received: {name}={value}"
+            f"Received: {name}={value!r}"
         )
     return strength
 

@@ -16,11 +16,13 @@ import numpy as np
 
 from regularity.data import Data, each, stream_batches
 from regularity.population._program import Program, State
-from regularity.population._tasks import Outcome, Plan, Task
+from regularity.population._tasks import Outcome, Plan, Task, epoch_order
 
-# XLA's higher levels take a third longer to compile on CPU for programs that are no faster.
-_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1}}
+# XLA's higher levels take a third longer to compile on CPU for programs that are no faster; wide vectors help where
+# there are some, and cost nothing where there are none.
+_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1, "xla_cpu_prefer_vector_width": 512}}
 _BLOCK_STEPS = 16  # batches of a stream that train in one call
+_VALIDATION_ROWS = 1024
 _READ_ROWS = 256  # rows that are read through the network at once when scoring
 
 
@@ -45,10 +47,11 @@ class Chunk:
 
     def __init__(self, program: Program, plan: Plan, tasks: Sequence[Task], device: Any) -> None:
         self.program, self.plan, self.tasks, self.device = program, plan, tasks, device
-        with jax.default_device(device):
-            self.state: State = program.start(
-                [t.strengths for t in tasks], [t.seed for t in tasks], [t.learning_rate for t in tasks], plan.fresh
-            )
+        # drawn where the model is: under another default device JAX would compile each draw once more
+        started = program.start(
+            [t.strengths for t in tasks], [t.seed for t in tasks], [t.learning_rate for t in tasks], plan.fresh
+        )
+        self.state: State = jax.device_put(started, device)
         self.outcomes = [Outcome() for _ in tasks]
         self.epoch = 0
         held_out = [task.held_out for task in tasks if task.held_out is not None]
@@ -127,9 +130,13 @@ class Lanes:
         return self.place("shared", self.program.shared, device)
 
     def validation(self, chunk: Chunk) -> tuple[Any, ...]:
-        """What `validate` takes for a chunk: all validation rows, in full steps and a ragged last one."""
-        data, size = self.plan.validation, self.plan.batch_size
+        """What `validate` takes for a chunk: all validation rows, in full steps and a ragged last one.
+
+        In larger steps than training's, since means over rows don't depend on them: one step compiles once.
+        """
+        data = self.plan.validation
         assert data is not None
+        size = max(self.plan.batch_size, min(data.rows, _VALIDATION_ROWS))
         full, rows = data.rows // size * size, np.arange(data.rows, dtype="int32")
         placed = self.place("validation", data.batch(), chunk.device)
         return chunk.state, self.shared(chunk.device), placed, rows[:full].reshape(-1, size), rows[full:]
@@ -149,7 +156,7 @@ class RowLanes(Lanes):
 
     def train(self, chunks: Sequence[Queued], advance: Callable[[int], None]) -> Iterator[list[Outcome]]:
         tasks = [task for chunk in chunks for task in chunk.tasks]
-        longest = self.plan.epoch_rows or max(self._row_count(task) for task in tasks)
+        longest = self.plan.epoch_rows or max(len(self._rows(task)) for task in tasks)
         per_member = self.plan.shuffle or any(task.rows is not None for task in tasks)
         stop = threading.Event()
         idle = list(self.lanes)
@@ -194,8 +201,8 @@ class RowLanes(Lanes):
             advance(sum(epoch < task.epochs for task in queued.tasks[: queued.members]))
         return chunk.finish()
 
-    def _row_count(self, task: Task) -> int:
-        return self.plan.data.rows if task.rows is None else len(task.rows)
+    def _rows(self, task: Task) -> np.ndarray:
+        return np.arange(self.plan.data.rows) if task.rows is None else task.rows
 
     def _order(
         self, tasks: Sequence[Task], epoch: int, longest: int, per_member: bool
@@ -209,17 +216,10 @@ class RowLanes(Lanes):
         if not per_member:
             rows = np.arange(longest, dtype="int32")
             return rows[:full].reshape(steps, self.plan.batch_size), rows[None, full:]
-        rows = np.stack([self._member_order(task, epoch, longest) for task in tasks]).astype("int32")  # (members, rows)
+        orders = [epoch_order(task.seed, epoch, self._rows(task), longest, self.plan.shuffle) for task in tasks]
+        rows = np.stack(orders).astype("int32")  # (members, rows)
         in_steps = rows[:, :full].reshape(len(tasks), steps, self.plan.batch_size)
         return np.ascontiguousarray(in_steps.swapaxes(0, 1)), rows[None, :, full:]
-
-    def _member_order(self, task: Task, epoch: int, longest: int) -> np.ndarray:
-        rows = np.arange(self.plan.data.rows) if task.rows is None else task.rows
-        random = np.random.default_rng([task.seed, epoch])
-        order = random.permutation(rows) if self.plan.shuffle else rows
-        while len(order) < longest:
-            order = np.concatenate([order, random.permutation(rows)[: longest - len(order)]])
-        return order
 
     def _scores(self, chunk: Chunk, data: Any) -> tuple[np.ndarray, np.ndarray] | None:
         """Held-out scores of a chunk's members and scores on as many of the rows they train on."""

@@ -57,13 +57,17 @@ class Program:
         model.reset_metrics()
         state = _keras.jax_state(model)
         self._start = State(*[[jnp.asarray(np.asarray(v)) for v in group] for group in state])
-        kept = {id(v) for v in [*model.strengths.values(), *(g.state for _, g in _keras.seed_generators(model))]}
+        generators = [generator.state for _, generator in _keras.seed_generators(model)]
+        kept = {id(v) for v in [*model.strengths.values(), *generators, *(v for v, _ in self._drawn)]}
         unchanged = _unchanged(model, state, example)
         self._is_shared = [
             same and id(v) not in kept for same, v in zip(unchanged, model.non_trainable_variables, strict=True)
         ]
         self.shared = [a for a, shared in zip(self._start.non_trainable, self._is_shared, strict=True) if shared]
         self._kernels = [i for i, v in enumerate(model.trainable_variables) if len(v.shape) >= 2]
+        places = {id(v): i for i, v in enumerate(model.optimizer.variables)}
+        averages = _keras.averages(model.optimizer) or [None] * len(model.trainable_variables)
+        self._averages = [None if average is None else places[id(average)] for average in averages]
 
     @property
     def own_start(self) -> State:
@@ -99,7 +103,7 @@ class Program:
         learning_rates: Sequence[float | None],
         fresh: bool,
     ) -> State:
-        """The first state of members, one for each of `strengths`, `seeds` and `learning_rates`."""
+        """The first state of members, on the host, one for each of `strengths`, `seeds` and `learning_rates`."""
         members = len(seeds)
         # stacked on the host: eager JAX would compile a small program for each variable
         state = State(*[[np.repeat(np.asarray(a)[None], members, 0) for a in group] for group in self.own_start])
@@ -121,7 +125,7 @@ class Program:
             for (variable, _), values in zip(self._drawn, self._draw(seeds), strict=True):
                 group, i = where[id(variable)]
                 state[group][i] = values
-        return jax.device_put(state)
+        return state
 
     @cached_property
     def _drawn(self) -> list[tuple[Any, Any]]:
@@ -140,23 +144,19 @@ class Program:
 
     def weights(self, state: State, member: int) -> list[np.ndarray]:
         """One member's weights, in the order of the user's model, with moving averages in place where Keras puts them."""
-        where, shared = self._positions(), self._shared_positions()
-        own = dict(where)
-        averages = _keras.averages(self.model.optimizer)
-        if averages is not None:
-            own.update(
-                {
-                    id(v): where[id(a)]
-                    for v, a in zip(self.model.trainable_variables, averages, strict=True)
-                    if a is not None
-                }
-            )
+        own, shared = self._positions(), self._shared_positions()
+        state = state._replace(trainable=self._judged(state))
         return [
             np.asarray(self.shared[shared[id(v)]])
             if id(v) in shared
-            else np.asarray(state[own[id(v)][0]][own[id(v)][1]][member])
+            else np.asarray(state[own[id(v)][0]][own[id(v)][1]])[member].copy()
             for v in _regularized.as_given(self.model)
         ]
+
+    def _judged(self, state: State) -> list[jax.Array]:
+        """The weights that a member is judged by and handed back with: Keras puts moving averages in their place."""
+        pairs = zip(state.trainable, self._averages, strict=True)
+        return [weight if i is None else state.optimizer[i] for weight, i in pairs]
 
     def _own(self, state: State) -> State:
         return state._replace(
@@ -220,7 +220,8 @@ class Program:
         logs = {
             name: jnp.where(_along(finite, value), value, jnp.nan) for name, value in self._logs(state, members).items()
         }
-        kernels = [state.trainable[i] for i in self._kernels]
+        judged = self._judged(state)
+        kernels = [judged[i] for i in self._kernels]
         square = (
             sum(jnp.sum(jnp.square(w), tuple(range(1, w.ndim))) for w in kernels) if kernels else jnp.zeros(members)
         )
@@ -238,7 +239,7 @@ class Program:
 
         def one(state: State, shared: Any, x: Any, rows: jax.Array) -> Any:
             batch = jax.tree.map(lambda a: a[rows], x)
-            return self.model.predict_step((state.trainable, self._whole(state.non_trainable, shared)), (batch,))[0]
+            return self._outputs(state, shared, batch)
 
         return jax.lax.map(
             lambda block: self._batched(one, (0, None, None, 0), rows.shape[1])(state, shared, x, block), rows
@@ -249,12 +250,15 @@ class Program:
 
         def one(state: State, shared: Any, data: Any, rows: jax.Array, weight: jax.Array) -> jax.Array:
             x, y, *_ = jax.tree.map(lambda a: a[rows], data)
-            y_pred = self.model.predict_step((state.trainable, self._whole(state.non_trainable, shared)), (x,))[0]
-            return _keras.data_loss(self.model, y, y_pred, weight) * len(rows)
+            return jnp.sum(_keras.row_losses(self.model, y, self._outputs(state, shared, x)) * weight)
 
         function = self._batched(one, (0, None, None, 0, 0), rows.shape[1])
         sums = jax.lax.map(lambda block: function(state, shared, data, *block), (rows, weight))
         return sums.sum(0) / jnp.maximum(weight.sum((0, 2)), 1)
+
+    def _outputs(self, state: State, shared: Any, x: Any) -> Any:
+        """What one member puts out, as `predict` would after `fit`."""
+        return self.model.predict_step((self._judged(state), self._whole(state.non_trainable, shared)), (x,))[0]
 
     def validate(self, state: State, shared: Any, data: Any, order: jax.Array, tail: jax.Array) -> dict[str, jax.Array]:
         """What `fit` reports of validation data, the same for all members: `test_step` over steps (steps, batch) and a rest."""

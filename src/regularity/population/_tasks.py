@@ -40,7 +40,7 @@ class Outcome:
         zeros: Share of the kernels' entries that are near zero.
         held_out: Score on the held-out rows.
         seen: Score on as many of the training rows.
-        diverged: The epoch, from 1, in which weights or loss ceased to be finite; the weights are those before it.
+        diverged: The epoch, from 1, in which weights or loss ceased to be finite; the weights are the last that were.
         weights: In the order in which the user's model has them, if they were asked for.
     """
 
@@ -82,3 +82,12 @@ class Plan:
     keep_weights: bool = True
     chunk: int | None = None
     epoch_rows: int | None = None
+
+
+def epoch_order(seed: int, epoch: int, rows: np.ndarray, longest: int, shuffle: bool) -> np.ndarray:
+    """The order in which a member sees its rows in an epoch, of (longest,): some come twice where it has fewer."""
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(rows) if shuffle else rows
+    while len(order) < longest:
+        order = np.concatenate([order, random.permutation(rows)[: longest - len(order)]])
+    return order

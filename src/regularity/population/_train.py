@@ -1,6 +1,7 @@
 """`rg.train`: any number of recipes and seeds, trained at once."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from regularity import data as _data
 from regularity.population import _worker
 from regularity.population._population import Population
 from regularity.population._progress import Progress
-from regularity.population._tasks import Outcome, Plan, Task
+from regularity.population._tasks import Outcome, Plan, Task, epoch_order
 from regularity.recipe import Recipe, sites_of
 from regularity.recipe._regularized import as_given, regularize
 from regularity.recipe._sites import Site, resolve
@@ -28,7 +29,8 @@ class Member:
         seed: Set its weights, masks and the order of its rows.
         fold: Which fold was held out, or None.
         history: Keras's dict of lists, one entry an epoch.
-        diverged: The epoch, from 1, in which weights or loss ceased to be finite, or None; its weights are those before.
+        diverged: The epoch, from 1, in which weights or loss ceased to be finite, or None; its weights are the last that
+            were.
     """
 
     recipe: Recipe
@@ -172,21 +174,30 @@ def as_recipes(recipes: Any) -> list[Recipe]:
 
 def checked_seeds(seeds: Any) -> list[int]:
     """The seeds themselves, from how many or which."""
-    numbers = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
-    if not numbers or any(not 0 <= n < 2**31 for n in numbers):
-        raise ValueError(
-            f"Invalid value received for argument `seeds`. Expected how many (from 1), or a list of whole numbers from 0. Received: seeds={seeds}"
-        )
-    return numbers
+    given: list[Any] = [seeds] if not isinstance(seeds, Iterable) or isinstance(seeds, (str, bytes)) else list(seeds)
+    whole = given and all(hasattr(n, "__index__") and not isinstance(n, (bool, np.bool_)) for n in given)
+    if whole:
+        numbers = [operator.index(n) for n in given]
+        numbers = list(range(numbers[0])) if not isinstance(seeds, Iterable) else numbers
+        if numbers and all(0 <= n < 2**31 for n in numbers):
+            return numbers
+    raise ValueError(
+        "Invalid value received for argument `seeds`. Expected how many (from 1), or a list of whole numbers from 0 to "
+        f"{2**31 - 1}. Received: seeds={seeds!r:.200}"
+    )
 
 
 def checked_count(value: Any, name: str) -> int:
     """A whole number from 1."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
+    try:
+        count = 0 if isinstance(value, (bool, np.bool_)) else operator.index(value)
+    except TypeError:  # such as an array of several
+        count = 0
+    if count < 1:
         raise ValueError(
             f"Invalid value received for argument `{name}`. Expected a whole number from 1. Received: {name}={value!r}"
         )
-    return int(value)
+    return count
 
 
 def checked_init(init: Any) -> str:
@@ -230,21 +241,36 @@ def _fit_alone(
 ) -> Member:
     """Train one member with Keras's own `fit`, for callbacks to watch."""
     applied = recipe.apply(model, init="fresh" if plan.fresh else "keep", seed=seed)
-    if isinstance(plan.data, _data.Data):
-        arguments = {
-            "x": plan.data.x,
-            "y": plan.data.y,
-            "sample_weight": plan.data.sample_weight,
-            "batch_size": plan.batch_size,
-            "shuffle": plan.shuffle,
-        }
-    else:
-        arguments = {"x": plan.data, "shuffle": False}  # a stream's order is its own
+    data = _InOrder(plan, seed) if isinstance(plan.data, _data.Data) else plan.data
     history = applied.fit(  # type: ignore[attr-defined]
-        **arguments,
+        data,
+        shuffle=False,  # the order is the member's own, or the stream's
         epochs=recipe.epochs or epochs,
         validation_data=None if plan.validation is None else plan.validation.batch(),
-        callbacks=list(callbacks),
+        callbacks=[*([data.at] if isinstance(data, _InOrder) else []), *callbacks],
         verbose=0 if verbose == "auto" else verbose,
-    )
-    return Member(recipe, seed, None, history.history, None, model, [np.asarray(w) for w in as_given(applied)])
+    ).history
+    finite = np.isfinite(history.get("loss", []))
+    diverged = None if finite.all() else int(finite.argmin()) + 1
+    return Member(recipe, seed, None, history, diverged, model, [np.asarray(w) for w in as_given(applied)])
+
+
+class _InOrder(keras.utils.PyDataset):
+    """The rows in the order in which a population's member with this seed sees them."""
+
+    def __init__(self, plan: Plan, seed: int) -> None:
+        super().__init__()
+        self._plan, self._seed, self._epoch = plan, seed, 0
+        # told by `fit`, since Keras ends an epoch of the data once more when it looks at the first batch
+        self.at = keras.callbacks.LambdaCallback(on_epoch_begin=self._begin)
+
+    def __len__(self) -> int:
+        return -(-self._plan.data.rows // self._plan.batch_size)
+
+    def __getitem__(self, index: int) -> Any:
+        data, size = self._plan.data, self._plan.batch_size
+        order = epoch_order(self._seed, self._epoch, np.arange(data.rows), data.rows, self._plan.shuffle)
+        return data.take(order[index * size : (index + 1) * size]).batch()
+
+    def _begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch = epoch

@@ -103,7 +103,7 @@ class Recipe:
         """
         try:
             return cls(json.loads(text))
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, TypeError) as error:
             raise ValueError(
                 f'Expected a recipe as JSON, such as {{"l2": 0.001}}. Received: {text!r} ({error})'
             ) from None

@@ -325,14 +325,15 @@ def seed_states(applied: Any, seeds: Sequence[int]) -> list[np.ndarray]:
 def drawn_anew(applied: Any) -> list[tuple[Any, Callable[..., Any]]]:
     """The variables that `init="fresh"` draws, each with its initializer.
 
-    These are the trainable ones, and the statistics of layers that train; what was frozen or adapted is kept.
+    These are the trainable ones, and the statistics of batch normalization that trains; what was frozen or adapted, or
+    stands fixed beside weights that train, is kept.
     """
     initializers = applied.__dict__["_initializers"]
     anew = set()
     for layer in [applied, *(layer for _, layer in _keras.walk(applied))]:
         variables = _keras.own_variables(layer)
-        statistics = isinstance(layer, keras.layers.BatchNormalization) or any(v.trainable for v in variables)
-        anew |= {id(v) for v in variables if v.trainable or (statistics and layer.trainable)}
+        statistics = isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+        anew |= {id(v) for v in variables if v.trainable or statistics}
     return [(v, initializers[id(v)]) for v in as_given(applied) if id(v) in anew and id(v) in initializers]
 
 

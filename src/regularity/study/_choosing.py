@@ -6,13 +6,17 @@ from typing import NamedTuple
 import numpy as np
 
 
+_TOLD = 1e-3  # share of a score's own standard error below which a difference tells nothing
+
+
 class Choice(NamedTuple):
     """Which candidates were chosen, by index.
 
     Args:
         best: The best mean score.
         answer: The one that the rule for ties picks.
-        as_good: Which candidates lie within one paired standard error of the best, of (candidates,).
+        as_good: Which candidates lie within one paired standard error of the best, or too close to it to tell, of
+            (candidates,).
         error: The paired standard error of each candidate's difference to the best, of (candidates,).
     """
 
@@ -55,6 +59,10 @@ def choose(scores: np.ndarray, held_out_share: float, first: Sequence[int], stro
     Whatever lies within one paired standard error of the best is as good. Among those the first of `first` (the model
     as given, then 'off') is the answer, else the first of `strongest` that is better than all of `first`.
 
+    With few folds a paired error can vanish by chance, and then nothing would be as good but the best itself. It
+    therefore counts for no less than what a score can tell at all: a thousandth of the best candidate's own standard
+    error over folds, plus the rounding of its mean in float32.
+
     Args:
         scores: Held-out scores of (candidates, folds), higher is better; NaN where a member diverged.
         held_out_share: Held-out rows over training rows of a fold.
@@ -71,7 +79,8 @@ def choose(scores: np.ndarray, held_out_share: float, first: Sequence[int], stro
         )
     best = int(np.nanargmax(mean))
     error = paired_error(scores - scores[best], held_out_share)
-    as_good = mean >= mean[best] - np.nan_to_num(error)
+    told = _TOLD * np.nan_to_num(paired_error(scores[best], 0.0)) + np.finfo("float32").eps * abs(mean[best])
+    as_good = mean >= mean[best] - np.maximum(np.nan_to_num(error), told)
     as_good[best] = True
     floor = np.nanmax(
         mean[list(first)], initial=-np.inf

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
-from regularity.data import Data, each, gather, is_stream
+from regularity.data import Data, class_weights, each, gather, is_stream
 from regularity.population._train import checked_data, checked_validation
 from regularity.study._scores import labels, target_kind
 
@@ -28,6 +28,11 @@ def data_and_splits(
     if is_stream(x):
         if validation is None:
             raise ValueError("Expected `validation_data` with a stream, since a stream has no folds.")
+        extra = [name for name, value in (("y", y), ("sample_weight", sample_weight)) if value is not None]
+        if extra:
+            raise ValueError(
+                f"Expected a stream to bring targets and weights itself, as `(x, y)` or `(x, y, sample_weight)`. Received: also {extra}."
+            )
         read = gather(x)
         x, y, sample_weight = read.x, read.y, read.sample_weight
     data = checked_data(model, x, y, sample_weight, class_weight)
@@ -40,10 +45,25 @@ def data_and_splits(
             each(_below_each_other, data.x, held.x),
             each(_below_each_other, data.y, held.y),
         )
+        held_weight = _weights_of_held_out(model, data, held, sample_weight, class_weight)
         if data.sample_weight is not None:
-            both = replace(both, sample_weight=np.concatenate([data.sample_weight, np.ones(held.rows, "float32")]))
+            both = replace(both, sample_weight=each(_below_each_other, data.sample_weight, held_weight))
         return both, [(np.arange(data.rows), np.arange(data.rows, both.rows))]
     return data, _folds(model, data, folds, groups, seed)
+
+
+def _weights_of_held_out(model: Any, data: Data, held: Data, sample_weight: Any, class_weight: Any) -> Any:
+    """Weights of validation rows in the refit, which trains on them too: theirs, or else what training rows have."""
+    if held.sample_weight is not None and sample_weight is None:
+        raise ValueError(
+            "Expected `validation_data` as (x, y) without weights, since scores count each row once. Received: also a "
+            "sample_weight. Leave it out, or give `sample_weight` too: both then weight the rows of the refit."
+        )
+    if class_weight is not None:
+        return class_weights(model, held.y, class_weight)
+    if held.sample_weight is not None:
+        return held.sample_weight
+    return each(lambda a: np.full((held.rows, *a.shape[1:]), a.mean(), a.dtype), data.sample_weight)
 
 
 def _below_each_other(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -52,6 +72,11 @@ def _below_each_other(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _folds(model: Any, data: Data, folds: Any, groups: Any, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     rows = np.arange(data.rows)
+    if groups is not None and np.shape(groups)[:1] != (data.rows,):
+        raise ValueError(
+            f"Invalid value received for argument `groups`. Expected a group for each of the {data.rows} rows. "
+            f"Received: groups of shape {np.shape(groups)}. Pass one name or number a row, in the order of x."
+        )
     classes = labels(data.y) if target_kind(model, data) in ("classes", "binary") else None
     if isinstance(folds, numbers.Integral):
         if not 2 <= int(folds) <= data.rows:

@@ -177,6 +177,8 @@ def path(
         groups: Group of each row; no group is in two folds.
         batch_size: Rows of a step.
         validation_data: Held-out rows in place of folds, `(x, y)` or a stream. Standard errors are then over seeds.
+            The answer's `model` trains on these rows too: weighted by `class_weight`, or by a third element beside
+            `sample_weight`, or, without one, by the mean of `sample_weight`.
         init: `fresh` or `keep`, as in `rg.train`.
         sample_weight: Weights of (rows,) in training; scores count every row once.
         class_weight: Mapping from class to weight, likewise.
@@ -200,6 +202,7 @@ def path(
     sites = sites_of(model)
     declared = _declared(technique)
     wanted = _checked_strengths(strengths, technique)
+    seed = _checked_seed(seed)
     data, splits = data_and_splits(model, x, y, folds, groups, validation_data, sample_weight, class_weight, seed)
     judge = scoring(model, data, score)
     epochs = 50 if epochs is None else checked_count(epochs, "epochs")
@@ -294,6 +297,15 @@ def _checked_strengths(strengths: Any, technique: str) -> int | list[float]:
     raise ValueError(
         "Invalid value received for argument `strengths`. Expected how many, from 2, or a list of which, at least one "
         f"above 0. Received: strengths={strengths!r}"
+    )
+
+
+def _checked_seed(seed: Any) -> int:
+    """A whole number that scikit-learn takes as one."""
+    if isinstance(seed, numbers.Integral) and not isinstance(seed, bool) and 0 <= int(seed) < 2**32:
+        return int(seed)
+    raise ValueError(
+        f"Invalid value received for argument `seed`. Expected a whole number from 0 to {2**32 - 1}. Received: seed={seed!r}"
     )
 
 
