@@ -51,6 +51,12 @@ def folder(tmp_path_factory):
     np.savez(folder / "narrow.npz", x=x[:, :3], y=y)
     np.savez(folder / "objects.npz", x=np.array([{}] * 5), y=y[:5])
     np.savez(folder / "high.npz", x=x, y=y + 1)
+    np.savez(folder / "several.npz", x=x, a=x, y=y)
+    left, right = keras.Input((4,), name="left"), keras.Input((4,), name="right")
+    two = keras.Model([left, right], keras.layers.Dense(3, "softmax")(left + right))
+    two.compile("adam", "sparse_categorical_crossentropy")
+    two.save(folder / "two.keras")
+    (folder / "header.csv").write_text("a,b,kind\n")
     (folder / "broken.npz").write_text("this is no archive")
     frame.assign(kind=KINDS[y]).to_csv(folder / "data.csv", index=False)
     frame.assign(kind=y).to_csv(folder / "numbers.csv", index=False)
@@ -259,8 +265,14 @@ WRONG = {
     "data as a model": ([DATA, DATA], "data.npz does not load as a Keras model"),
     "not compiled": (["uncompiled.keras", DATA], "Expected a compiled model"),
     "an unknown ending": ([MODEL, "data.txt"], "ends in .npz, .csv or .parquet. Received: data.txt"),
-    "a broken archive": ([MODEL, "broken.npz"], "broken.npz can't be read as npz"),
-    "pickled objects": ([MODEL, "objects.npz"], "objects.npz can't be read as npz"),
+    "a broken archive": ([MODEL, "broken.npz"], "broken.npz can't be read as npz: it is no archive"),
+    "pickled objects": ([MODEL, "objects.npz"], "objects.npz can't be read as npz: array 'x': it holds objects"),
+    "several arrays": ([MODEL, "several.npz"], "one array beside the target 'y', since the model has one input"),
+    "inputs of other names": (
+        ["two.keras", "several.npz"],
+        "each input of the model, ['left', 'right']. Received: ['a', 'x']",
+    ),
+    "a header alone": ([MODEL, "header.csv", "-t", "kind"], "Expected header.csv to have rows"),
     "an empty table": ([MODEL, "empty.csv"], "empty.csv can't be read as csv"),
     "no such array": ([MODEL, DATA, "-t", "z"], "data.npz has no array 'z'. It has ['x', 'y']"),
     "no inputs": ([MODEL, "lonely.npz"], "lonely.npz has no array beside the target 'y'"),
@@ -315,12 +327,21 @@ def test_what_is_wrong_is_one_line_before_any_work(run, monkeypatch, case):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["search"], ["path"], ["path", MODEL, DATA, "--strengths", "1"], ["path", MODEL, DATA, "--init", "warm"]],
+    [
+        ["search"],
+        ["path"],
+        ["path", MODEL, DATA, "--strengths", "1"],
+        ["path", MODEL, DATA, "--init", "warm"],
+        ["path", MODEL, DATA, "--seed", str(2**40)],
+        ["path", MODEL, DATA, "--nonsense"],
+    ],
 )
 def test_wrong_usage_is_exit_code_2(run, arguments):
     code, _, err = run(*arguments)
     assert code == 2
-    assert "Usage" in err
+    assert err.startswith("regularity: ")
+    assert err.count("\n") == 1
+    assert "--help" in err
 
 
 def test_failure_of_the_work_itself_is_exit_code_1(run, monkeypatch):

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 import regularity as rg
 from regularity.data import Data, gather, is_stream, stream_batches, to_data
@@ -141,7 +142,7 @@ def test_text_is_refused_with_its_columns() -> None:
 
 
 def test_ragged_lists_are_refused() -> None:
-    with pytest.raises(TypeError, match="x to be an array of numbers"):
+    with pytest.raises(ValueError, match="x to have rows of one shape"):
         rg.train(model(), [[1, 2, 3], [1, 2]], [0, 1])
 
 
@@ -263,3 +264,67 @@ def test_take_gives_rows_of_every_part() -> None:
     assert taken.rows == 2
     np.testing.assert_array_equal(taken.x["b"][1], ROWS[[7, 0]])
     np.testing.assert_array_equal(taken.y, [1, 0])
+
+
+# -- more that is wrong -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint64", "uint32"])
+def test_whole_numbers_beyond_int32_do_not_wrap(dtype: str) -> None:
+    large = np.full((8, 3), 2**31 + 2, dtype)
+    assert to_data(model(), large, CLASSES).x[0, 0] == np.float32(2**31 + 2)
+    assert next(stream_batches(iter([(large, CLASSES)]))).x[0, 0] == np.float32(2**31 + 2)
+    with pytest.raises(ValueError, match="y to hold classes from 0 to 1"):
+        to_data(model(), ROWS, large[:, 0])
+
+
+def test_target_without_a_loss_is_refused() -> None:
+    built = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    built.compile("adam")
+    for call in (rg.train, rg.path):
+        with pytest.raises(ValueError, match="Expected a model compiled with a loss"):
+            call(built, ROWS, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "message"),
+    [
+        ("balanced", TypeError, "Expected a mapping from class to weight"),
+        ([1.0, 2.0], TypeError, "Expected a mapping from class to weight"),
+        ({"0": 1.0}, ValueError, r"Expected classes of \[0, 1\] as keys. Received: the keys \['0'\]"),
+        ({0: 1.0, 7: 2.0}, ValueError, r"Received: the keys \[7\]"),
+        ({0: "2"}, ValueError, "Expected numbers from 0 as weights. Received: '2' for the class 0"),
+    ],
+)
+def test_class_weights_that_can_not_be_are_refused(weights: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        rg.train(model(), ROWS, CLASSES, class_weight=weights)
+
+
+def test_rows_of_different_lengths_are_refused() -> None:
+    ragged = [[1.0, 2.0], [1.0]] * 4
+    for rows in (ragged, np.array(ragged, dtype=object)):
+        with pytest.raises(ValueError, match=r"x to have rows of one shape.*lengths from 1 to 2. Pad them"):
+            to_data(model(), rows, CLASSES)
+
+
+def test_sparse_rows_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"x to be a dense array. Received: a sparse csr_matrix.*x.toarray\(\)"):
+        to_data(model(), sparse.csr_matrix(ROWS), CLASSES)
+
+
+def test_stream_that_does_not_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regularity.data._memory", lambda: 10_000)
+    with pytest.raises(ValueError, match="Expected a stream that ends and fits into memory"):
+        gather((ROWS, CLASSES) for _ in iter(int, 1))
+
+
+def test_recipe_of_another_json_is_a_value_error() -> None:
+    for text in ("[1]", "3", "{"):
+        with pytest.raises(ValueError, match="Expected a recipe as JSON"):
+            rg.Recipe.from_json(text)
+
+
+def test_strength_as_text_is_shown_with_quotes() -> None:
+    with pytest.raises(ValueError, match=r"Received: dropout='0.5'"):
+        rg.Recipe({"dropout": "0.5"})

@@ -88,7 +88,7 @@ def path(
     score: Annotated[str | None, typer.Option("--score", help="A score of scikit-learn, or loss.")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows of a step.")] = 32,
     init: Annotated[Init, typer.Option("--init", help="Fresh weights, or those of the model.")] = Init.fresh,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same path.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="The same seed gives the same path.")] = 0,
     plot: Annotated[Path, typer.Option("--plot", help="Where the picture goes.")] = Path("path.png"),
     out: Annotated[
         Path | None, typer.Option("--out", help="Train the answer on all rows and save it here, as .keras.")
@@ -108,6 +108,7 @@ def path(
     import regularity as rg
 
     loaded = _model(model)
+    _check_names(loaded, x, data, target)
     try:
         found = rg.path(
             loaded, x, y, technique=technique, strengths=strengths, folds=folds, epochs=epochs, seeds=seeds, score=score,
@@ -175,15 +176,28 @@ def main() -> None:
     os.environ.setdefault("KERAS_BACKEND", "jax")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
     except _Wrong as error:
         _fail(str(error), 2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", 130)
     except Exception as error:  # a traceback helps nobody at a prompt
+        if hasattr(error, "format_message"):  # the command line itself is wrong
+            _fail(_usage(error), 2)
         if os.environ.get("REGULARITY_DEBUG"):
             raise
         _fail(f"{type(error).__name__}: {error} (set REGULARITY_DEBUG=1 for the traceback)", 1)
+
+
+def _usage(error: Any) -> str:
+    """What is wrong with the command line, in one line; the help where there is none at all."""
+    where = getattr(error, "ctx", None)
+    message = " ".join(error.format_message().split()).removesuffix(".")
+    if where is None:
+        return f"{message}."
+    if not message or type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed
+        sys.exit(2)
+    return f"{message}. See {where.command_path} --help."
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -233,11 +247,43 @@ def _rows(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
         raise _Wrong(f"{file} can't be read as {file.suffix[1:]}: {error}") from error
 
 
+def _check_names(model: Any, x: Any, file: Path, target: str) -> None:
+    """Whether several arrays of a file are named as the inputs of the model."""
+    if not isinstance(x, dict) or not getattr(model, "inputs", None):
+        return
+    given = model.input if len(model.inputs) > 1 else None
+    names = list(given) if isinstance(given, dict) else [tensor.name for tensor in model.inputs]
+    if len(names) == 1:
+        raise _Wrong(
+            f"Expected {file} to have one array beside the target {target!r}, since the model has one input. "
+            f"Received: {sorted(x)}. Save that one alone, for example np.savez(file, x=x, {target}={target})."
+        )
+    if any(name not in x for name in names):
+        raise _Wrong(
+            f"Expected {file} to have an array for each input of the model, {names}. Received: {sorted(x)} beside the "
+            f"target {target!r}. Name them as the inputs, for example np.savez(file, **{{{names[0]!r}: …}}, {target}={target})."
+        )
+
+
 def _npz(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
+    import zipfile
+
     import numpy as np
 
+    if not zipfile.is_zipfile(file):
+        raise _Wrong(
+            f"{file} can't be read as npz: it is no archive, or a broken one. Write it with np.savez(file, x=x, y=y)."
+        )
     with np.load(file, allow_pickle=False) as arrays:
-        named = dict(arrays)
+        named = {}
+        for name in arrays.files:
+            try:
+                named[name] = arrays[name]
+            except ValueError as error:
+                text = "it holds objects" if "Object arrays" in str(error) else str(error)
+                raise _Wrong(
+                    f"{file} can't be read as npz: array {name!r}: {text}. Save arrays of numbers with np.savez(file, x=x, y=y)."
+                ) from None
     if target not in named:
         raise _Wrong(f"{file} has no array {target!r}. It has {sorted(named)}; choose one with --target.")
     y = named.pop(target)
@@ -255,6 +301,8 @@ def _frame(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
     frame = pd.read_csv(file) if file.suffix.lower() == ".csv" else pd.read_parquet(file)
     if target not in frame:
         raise _Wrong(f"{file} has no column {target!r}. It has {list(frame.columns)}; choose one with --target.")
+    if frame.empty:
+        raise _Wrong(f"Expected {file} to have rows. Received: the header {list(frame.columns)} alone.")
     x, y = frame.drop(columns=target), frame[target]
     text = [c for c in x.columns if not pd.api.types.is_numeric_dtype(x[c]) and not pd.api.types.is_bool_dtype(x[c])]
     if text:

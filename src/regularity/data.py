@@ -315,7 +315,7 @@ def _check_targets(model: Any, y: Any, name: str) -> None:
         raise ValueError(
             "Invalid value received for argument `model`. Expected a model compiled with a loss, to train towards "
             f"{name}. Received: {model.name!r}, compiled without. Compile it with one, for example: "
-            "model.compile(optimizer='adam', loss='mse')"
+            "model.compile(optimizer='adam', loss='mse'); or pass y=None if its layers add their losses themselves."
         )
     for label, array, loss, shape in _outputs(model, y, name):
         kind = loss_name(loss)
@@ -441,7 +441,7 @@ def class_weights(model: Any, y: Any, class_weight: Any) -> np.ndarray:
             f"Received: the keys {unknown!r:.200}. Name each class by its whole number in y."
         )
     for key, weight in class_weight.items():
-        if not isinstance(weight, numbers.Real) or not 0 <= weight < float("inf"):
+        if not isinstance(weight, numbers.Real) or not 0 <= float(weight) < float("inf"):
             raise ValueError(
                 "Invalid value received for argument `class_weight`. Expected numbers from 0 as weights. "
                 f"Received: {weight!r} for the class {key!r}."

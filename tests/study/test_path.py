@@ -13,6 +13,7 @@ from sklearn.preprocessing import scale
 
 import regularity as rg
 from regularity.data import Data
+from regularity.population._train import checked_seeds
 from regularity.study import _folds, _path
 
 ROWS, BATCH, FOLDS = 80, 16, 5  # 64 rows to train on in each fold: whole batches, so that no row is drawn twice
@@ -429,6 +430,55 @@ def test_validation_data_take_the_place_of_folds_and_seeds_give_the_error(column
     assert row["error"] == pytest.approx(np.std(at_best, ddof=1) / np.sqrt(5), rel=1e-3)
 
 
+def weights_with_validation(validation, **weights):
+    x, y = classes()
+    data, splits = _folds.data_and_splits(
+        classifier(), x[:64], y[:64], 5, None, validation, weights.get("sample_weight"), weights.get("class_weight"), 0
+    )
+    assert [part.tolist() for part in splits[0]] == [list(range(64)), list(range(64, 80))]
+    return data.sample_weight
+
+
+def test_validation_rows_have_weights_like_the_others_in_the_refit():
+    x, y = classes()
+    held, weight = (x[64:], y[64:]), np.linspace(5, 15, 64, dtype="float32")
+    by_class = weights_with_validation(held, class_weight={0: 10.0, 1: 5.0})
+    np.testing.assert_array_equal(by_class, np.array([10.0, 5.0, 1.0])[y])
+    np.testing.assert_allclose(weights_with_validation(held, sample_weight=weight)[64:], 10.0, rtol=1e-6)
+    own = weights_with_validation((*held, np.full(16, 3.0)), sample_weight=weight)
+    np.testing.assert_array_equal(own, [*weight, *[3.0] * 16])
+    listed = weights_with_validation(held, sample_weight=[weight])
+    np.testing.assert_allclose(listed[0][64:], 10.0, rtol=1e-6)
+    for weights in ({}, {"class_weight": {0: 2.0}}):
+        with pytest.raises(ValueError, match="scores count each row once"):
+            weights_with_validation((*held, np.ones(16)), **weights)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**40, None, 1.5, True])
+def test_seed_that_is_none_is_refused(seed):
+    with pytest.raises(ValueError, match=r"`seed`. Expected a whole number from 0 to 4294967295"):
+        of_numbers(seed=seed)
+
+
+@pytest.mark.parametrize("seeds", [1.5, [1.7, 2], [True], True, [], -1, "2", None])
+def test_seeds_that_are_none_are_refused(seeds):
+    with pytest.raises(ValueError, match=r"argument `seeds`. Expected how many"):
+        checked_seeds(seeds)
+
+
+def test_seeds_may_be_numbers_of_numpy():
+    assert checked_seeds(np.int64(2)) == [0, 1]
+    assert checked_seeds(np.array([3, 1])) == [3, 1]
+    assert checked_seeds(range(2)) == [0, 1]
+
+
+def test_groups_of_another_length_are_refused():
+    with pytest.raises(
+        ValueError, match=r"`groups`. Expected a group for each of the 80 rows. Received: groups of shape \(7,\)"
+    ):
+        splits_of(regressor(), *numbers(), groups=np.arange(7))
+
+
 def test_stream_with_validation_data_is_read_into_rows():
     x, y = numbers()
 
@@ -666,7 +716,12 @@ def test_sequences_with_masks_are_scored():
     x, y = random.integers(1, 20, (20, 5)), random.integers(0, 3, (20, 5))
     x[:, 3:] = 0
     embedding = keras.layers.Embedding(20, 4, mask_zero=True)
-    layers = [keras.Input((5,)), embedding, keras.layers.LSTM(4, return_sequences=True), keras.layers.Dense(3, "softmax")]
+    layers = [
+        keras.Input((5,)),
+        embedding,
+        keras.layers.LSTM(4, return_sequences=True),
+        keras.layers.Dense(3, "softmax"),
+    ]
     model = keras.Sequential(layers)
     model.compile(keras.optimizers.SGD(0.0), "sparse_categorical_crossentropy")
     path = rg.path(model, x, y, strengths=[1e-3], folds=2, epochs=1, init="keep")

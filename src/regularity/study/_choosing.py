@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-
 _TOLD = 1e-3  # share of a score's own standard error below which a difference tells nothing
 
 
