@@ -5,6 +5,8 @@ Everything that another Keras version may break stands here, each function with 
 
 import contextlib
 import copy
+import inspect
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +17,7 @@ from keras.src.initializers.random_initializers import RandomInitializer
 from keras.src.layers.convolutional.base_conv import BaseConv
 from keras.src.models.functional import Functional, functional_like_constructor
 from keras.src.saving.object_registration import GLOBAL_CUSTOM_NAMES
+from keras.src.saving.serialization_lib import SafeModeScope
 from keras.src.trainers import data_adapters
 from keras.src.trainers.trainer import Trainer
 
@@ -31,7 +34,9 @@ def input_layer(model: keras.Sequential) -> Any:
     if not model._layers or not isinstance(model._layers[0], keras.layers.InputLayer):
         return None
     first = model._layers[0]
-    return keras.Input(batch_shape=first.batch_shape, dtype=first.dtype, name=first.name)
+    return keras.Input(
+        batch_shape=first.batch_shape, dtype=first.dtype, name=first.name, sparse=first.sparse, optional=first.optional
+    )
 
 
 def run_graph(model: Any, clone: Callable[[Any], Any], call: Callable[..., Any]) -> Any:
@@ -39,11 +44,34 @@ def run_graph(model: Any, clone: Callable[[Any], Any], call: Callable[..., Any])
 
     `keras.models.clone_model` would also serialize and compile, which fails for losses that are not registered.
     """
-    inputs = keras.tree.map_structure(
-        lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), model.input
-    )
+
+    def anew(x: Any) -> Any:
+        optional = getattr(x._keras_history.operation, "optional", False)
+        return keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name, sparse=x.sparse, optional=optional)
+
+    inputs = keras.tree.map_structure(anew, model.input)
     outputs = model._run_through_graph(inputs, operation_fn=clone, call_fn=call)
     return type(model)(inputs, outputs, name=model.name)
+
+
+def from_config(layer: Any) -> Any:
+    """A copy of a layer, operation or model by its own configuration (`SafeModeScope`).
+
+    The layer comes from the user's own process, so its lambdas are as safe as there. A subclass whose `__init__` takes
+    no keywords of Keras's, as in most tutorials, is made by those arguments that it does take.
+    """
+    config = layer.get_config()
+    with SafeModeScope(False):
+        try:
+            return type(layer).from_config(config)
+        except TypeError:
+            parameters = inspect.signature(type(layer).__init__).parameters
+            if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+                raise
+            copied = type(layer)(**{name: value for name, value in config.items() if name in parameters})
+            copied.name = layer.name
+            copied.trainable = layer.trainable
+            return copied
 
 
 def edges(model: Any) -> Iterator[tuple[Any, Any]]:
@@ -145,21 +173,25 @@ def unlocked(layer: Any) -> Iterator[None]:
             layer._tracker.lock()
 
 
+_RECORDING = threading.RLock()  # what is recorded stands in for a method of a class that all threads share
+
+
 @contextlib.contextmanager
 def recorded_initializers() -> Iterator[dict[int, Callable[..., Any]]]:
     """Note which initializer made each variable, by id of the variable: Keras forgets (`_initialize_with_initializer`)."""
     record: dict[int, Callable[..., Any]] = {}
-    original = keras.Variable._initialize_with_initializer
+    with _RECORDING:
+        original = keras.Variable._initialize_with_initializer
 
-    def noted(self: Any, initializer: Callable[..., Any]) -> None:
-        record[id(self)] = initializer
-        original(self, initializer)
+        def noted(self: Any, initializer: Callable[..., Any]) -> None:
+            record[id(self)] = initializer
+            original(self, initializer)
 
-    keras.Variable._initialize_with_initializer = noted
-    try:
-        yield record
-    finally:
-        keras.Variable._initialize_with_initializer = original
+        keras.Variable._initialize_with_initializer = noted
+        try:
+            yield record
+        finally:
+            keras.Variable._initialize_with_initializer = original
 
 
 def draws(initializer: Any) -> bool:
@@ -229,6 +261,12 @@ def learning_rate_variable(optimizer: Any) -> Any:
 def decays(optimizer: Any, variable: Any) -> bool:
     """Whether the optimizer's own weight decay reaches `variable` (`_use_weight_decay`)."""
     return optimizer.weight_decay is not None and optimizer._use_weight_decay(variable)
+
+
+def decays_in_its_own_way(optimizer: Any) -> bool:
+    """Whether the optimizer's class has a weight decay of its own, as Muon has (`_apply_weight_decay`)."""
+    owner = next(kind for kind in type(optimizer).__mro__ if "_apply_weight_decay" in vars(kind))
+    return not owner.__module__.startswith(("keras.src.optimizers.base_optimizer", "keras.src.backend."))
 
 
 def replace_weight_decay(optimizer: Any, decay: Callable[[list[Any]], None]) -> None:

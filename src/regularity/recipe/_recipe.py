@@ -135,6 +135,11 @@ def sites_of(model: Any) -> list[_sites.Site]:
             "Invalid value received for argument `model`. Expected a keras.Model. "
             f"Received: model={model!r} (of type {type(model).__name__})"
         )
+    if isinstance(model, Regularized):
+        raise ValueError(
+            f"Invalid value received for argument `model`. Expected a model of your own. Received: {model.name!r}, to which "
+            "a recipe has been applied. Pass its way back, model.to_keras(), which keeps its strengths."
+        )
     if not model.compiled or getattr(model, "optimizer", None) is None:
         raise ValueError(
             f"Invalid value received for argument `model`. Expected a compiled model. Received: {model.name!r}, which "

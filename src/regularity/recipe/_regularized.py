@@ -85,9 +85,8 @@ def regularize(
             f"Invalid value received for argument `init`. Expected 'keep' or 'fresh'. Received: init={init!r}"
         )
     sites = [site for site in sites if site.key in values]
-    new = {
-        s.path: Dropout(values[s.key], name=f"{s.path.rpartition('/')[2]}_dropout") for s in sites if s.kind == "after"
-    }
+    names = put_in_names(model, sites)
+    new = {s.path: Dropout(values[s.key], name=names[s.path].rpartition("/")[2]) for s in sites if s.kind == "after"}
     with _keras.recorded_initializers() as initializers:
         applied = rebuild(model, new)
     layers = dict(_keras.walk(applied))
@@ -112,11 +111,19 @@ def regularize(
         _strengths={},
         _initializers=initializers,
     )
+    carry_regularizers(model, applied)
     _add_penalties(applied, layers, sites, values)
     applied.__dict__["regularity_strengths"].update(applied.__dict__["_strengths"])
     copy_state(model, applied)
     if compiled:
         _keras.compile_like(applied, model)
+        optimizer, update = _keras.innermost(applied.optimizer), [CATALOGUE[s.technique].place for s in sites]
+        if (
+            optimizer.weight_decay is not None
+            and "update" not in update
+            and not _keras.decays_in_its_own_way(optimizer)
+        ):
+            _take_over_decay(applied, [], {})  # the user's leaves out every variable, which its configuration forgets
     if init == "fresh":
         draw_fresh(applied, seed)
     if seed is not None:
@@ -168,7 +175,7 @@ def rebuild(model: Any, new: Mapping[str, Any]) -> Any:
 def _from_config(layer: Any) -> Any:
     """A copy of a layer, operation or model by its own configuration, built where it was built."""
     try:
-        copied = type(layer).from_config(layer.get_config())
+        copied = _keras.from_config(layer)
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(
             f"{type(layer).__name__} {layer.name!r} can't be copied from its configuration: {error}. "
@@ -201,6 +208,27 @@ def copy_state(source: Any, target: Any) -> None:
     for path, generator in _keras.seed_generators(target):
         if path in seeds:
             generator.state.assign(keras.ops.copy(seeds[path].state))
+
+
+def carry_regularizers(source: Any, target: Any) -> None:
+    """Carry over regularizers that are no technique and were set on variables after these were built."""
+    for theirs, ours in matching(source, target):
+        if ours.regularizer is None:
+            ours.regularizer = _other_penalty(theirs.regularizer)
+
+
+def put_in_names(given: Any, sites: Sequence[Site]) -> dict[str, str]:
+    """The path of each layer that is put in, by the path of the layer before it; unlike all that are there."""
+    taken = {path for path, _ in _keras.walk(given)}
+    names = {}
+    for site in sites:
+        if site.kind == "after":
+            name = f"{site.path}_dropout"
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            names[site.path] = name
+    return names
 
 
 def matching(source: Any, target: Any) -> list[tuple[Any, Any]]:
@@ -312,7 +340,8 @@ def seed_states(applied: Any, seeds: Sequence[int]) -> list[np.ndarray]:
     member of a population changes no random number of another.
     """
     places = {path: i for i, (path, _) in enumerate(_keras.walk(applied.__dict__["_given"]()))}
-    put_in = {f"{site.path}_dropout": places[site.path] for site in applied.__dict__["_sites"] if site.kind == "after"}
+    names = put_in_names(applied.__dict__["_given"](), applied.__dict__["_sites"])
+    put_in = {name: places[path] for path, name in names.items()}
     streams = []
     for path, _generator in _keras.seed_generators(applied):
         layer, _, number = f"/{path}".rpartition("/seed")
@@ -348,12 +377,14 @@ def draw_fresh(applied: Any, seed: int | None) -> None:
 def _to_keras(applied: Any) -> keras.Model:
     given, sites = applied.__dict__["_given"](), applied.__dict__["_sites"]
     values = {key: as_number(variable) for key, variable in applied.strengths.items()}
+    names = put_in_names(given, sites)
     new = {
-        s.path: keras.layers.Dropout(values[s.key], name=f"{s.path.rpartition('/')[2]}_dropout")
+        s.path: keras.layers.Dropout(values[s.key], name=names[s.path].rpartition("/")[2])
         for s in sites
         if s.kind == "after" and values[s.key]
     }
     plain = rebuild(given, new)
+    carry_regularizers(given, plain)
     layers = dict(_keras.walk(plain))
     penalties: dict[tuple[str, str], dict[str, float]] = {}
     for site in sites:

@@ -69,6 +69,8 @@ def as_number(strength: Any) -> float:
 
 def _variable_sites(model: Any, technique: Technique, hidden: Mapping[str, Any]) -> Iterator[Site]:
     del hidden
+    if technique.place == "update" and _keras.decays_in_its_own_way(_keras.innermost(model.optimizer)):
+        return
     taken: set[str] = set()
     for path, layer in [("", model), *_keras.walk(model)]:
         for variable in _keras.own_variables(layer):
@@ -230,6 +232,8 @@ def _nothing_reached(key: str, candidates: Sequence[Site], model: Any) -> str:
 
 
 def _why_none(technique: Technique, model: Any) -> str:
+    if technique.place == "update" and _keras.decays_in_its_own_way(_keras.innermost(model.optimizer)):
+        return f"its optimizer {type(model.optimizer).__name__} has a weight decay of its own, which stays as it is."
     if technique.place != "activations":
         return "it has no trainable variables (is it frozen?)."
     if not _keras.is_rebuildable(model):

@@ -1,0 +1,132 @@
+"""Models that people do write, and what a recipe makes of them."""
+
+import threading
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import regularity as rg
+
+ROWS = np.random.default_rng(0).normal(size=(16, 4)).astype("float32")
+
+
+def stack(*layers: Any, optimizer: Any = "sgd") -> Any:
+    model = keras.Sequential([keras.Input((4,)), *layers, keras.layers.Dense(1, name="out")])
+    model.compile(optimizer, "mse")
+    return model
+
+
+def trained(model: Any) -> list[np.ndarray]:
+    model.fit(ROWS, ROWS[:, 0], shuffle=False, epochs=2, verbose=0)
+    return model.get_weights()
+
+
+class Tutorial(keras.Model):
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = keras.layers.Dense(3, "relu")
+        self.out = keras.layers.Dense(1)
+
+    def call(self, x: Any) -> Any:
+        return self.out(self.hidden(x))
+
+
+def test_a_subclass_whose_init_takes_nothing_is_copied() -> None:
+    model = Tutorial()
+    model.compile("sgd", "mse")
+    model(ROWS)
+    applied = rg.Recipe({"l2": 0.1}).apply(model)
+    np.testing.assert_array_equal(applied.predict(ROWS, verbose=0), model.predict(ROWS, verbose=0))
+
+
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
+def test_a_lambda_layer_is_copied() -> None:
+    model = stack(keras.layers.Lambda(lambda x: x * 2.0))
+    applied = rg.Recipe({"l2": 0.1}).apply(model)
+    np.testing.assert_array_equal(applied.predict(ROWS, verbose=0), model.predict(ROWS, verbose=0))
+
+
+def test_a_layer_put_in_gets_a_name_that_is_free() -> None:
+    model = stack(
+        keras.layers.Dense(3, "relu", name="hidden"), keras.layers.GaussianDropout(0.1, name="hidden_dropout")
+    )
+    applied = rg.Recipe({"dropout": 0.5}).apply(model, seed=0)
+    assert len({layer.name for layer in applied.layers}) == len(applied.layers) == 4
+    assert [type(layer).__name__ for layer in applied.to_keras().layers][1] == "Dropout"
+
+
+def test_optional_inputs_stay_optional() -> None:
+    first, second = keras.Input((4,), name="first"), keras.Input((4,), name="second", optional=True)
+
+    class Either(keras.layers.Layer):
+        def call(self, x: Any, y: Any = None) -> Any:
+            return x if y is None else x + y
+
+    model = keras.Model({"first": first, "second": second}, keras.layers.Dense(1)(Either()(first, second)))
+    model.compile("sgd", "mse")
+    applied = rg.Recipe({"l2": 0.1}).apply(model)
+    assert applied({"first": ROWS, "second": None}).shape == (16, 1)
+
+
+def test_a_decay_that_leaves_out_everything_stays_out() -> None:
+    def model() -> Any:
+        optimizer = keras.optimizers.AdamW(0.01, weight_decay=5.0)
+        optimizer.exclude_from_weight_decay(var_names=["kernel", "bias"])
+        keras.utils.set_random_seed(0)
+        return stack(optimizer=optimizer)
+
+    given = model()
+    for ours, stock in zip(trained(rg.Recipe({}).apply(given)), trained(model()), strict=True):
+        np.testing.assert_allclose(ours, stock, atol=1e-6)
+
+
+def test_an_optimizer_with_a_decay_of_its_own_keeps_it() -> None:
+    model = stack(keras.layers.Dense(3), optimizer=keras.optimizers.Muon(0.01, weight_decay=0.0, adam_weight_decay=5.0))
+    applied = rg.Recipe({}).apply(model)
+    assert applied.strengths == {}
+    for ours, stock in zip(trained(applied), trained(model), strict=True):
+        np.testing.assert_allclose(ours, stock, atol=1e-5)
+    with pytest.raises(ValueError, match="Muon has a weight decay of its own"):
+        rg.Recipe({"weight_decay": 0.1}).apply(model)
+
+
+def test_a_regularizer_set_after_build_is_carried_over() -> None:
+    model = stack()
+    model.layers[0].kernel.regularizer = keras.regularizers.OrthogonalRegularizer(1.0, "rows")
+    model.layers[0].bias.regularizer = lambda bias: keras.ops.sum(bias) + 3.0
+    applied = rg.Recipe({"l2": 0.1}).apply(model)
+    expected = sum(float(loss) for loss in model.losses) + 0.1 * float(np.square(model.get_weights()[0]).sum())
+    assert sum(float(loss) for loss in applied.losses) == pytest.approx(expected, rel=1e-5)
+    assert sum(float(loss) for loss in applied.to_keras().losses) >= 3.0
+
+
+def test_a_model_that_has_a_recipe_is_refused_with_the_way_back() -> None:
+    applied = rg.Recipe({"l2": 0.1}).apply(stack())
+    with pytest.raises(ValueError, match="to_keras"):
+        rg.Recipe({"l2": 0.2}).apply(applied)
+    again = rg.Recipe({"l2": 0.2}).apply(applied.to_keras())
+    assert [float(v) for v in again.strengths.values()] == pytest.approx([0.2])
+
+
+def test_recipes_may_be_applied_in_threads() -> None:
+    model = stack(keras.layers.Dense(3, "relu"))
+    original = keras.Variable._initialize_with_initializer
+    found: list[list[np.ndarray]] = []
+
+    def work() -> None:
+        for _ in range(5):
+            found.append(rg.Recipe({"l2": 0.1}).apply(model, init="fresh", seed=0).get_weights())
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 20
+    for weights in found:
+        for a, b in zip(weights, found[0], strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert not np.array_equal(weights[0], model.get_weights()[0])
+    assert keras.Variable._initialize_with_initializer is original
