@@ -43,7 +43,10 @@ class Member:
 
     @cached_property
     def model(self) -> keras.Model:
-        """The trained network as plain Keras, which loads without Regularity."""
+        """The trained network as plain Keras, which loads without Regularity.
+
+        Made from the model that was trained when this is first read, so read it before you change that model.
+        """
         applied = self.recipe.apply(self._given)
         for variable, value in zip(as_given(applied), self._weights, strict=True):
             variable.assign(value)

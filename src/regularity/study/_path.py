@@ -96,7 +96,10 @@ class Path:
 
     @cached_property
     def model(self) -> keras.Model:
-        """The answer, trained on all rows, as plain Keras."""
+        """The answer, trained on all rows, as plain Keras.
+
+        Trained when this is first read, so read it before you change the model that the path was made of.
+        """
         return train(self._model, self._data.x, self._data.y, [self.one_se.recipe], **self._fit)[0].model
 
     def plot(self, ax: Any = None) -> Any:
