@@ -95,7 +95,7 @@ def test_anything_else_is_refused_with_argument_value_and_range(kind, name, uppe
         text = str(error.value)
         assert f"argument `{name}`" in text
         assert f"from 0 to {upper}" in text
-        assert f"Received: {name}={value}" in text
+        assert f"Received: {name}={value!r}" in text
 
     with pytest.raises(ValueError) as error:  # noqa: PT011, the text is checked below
         kind(**{name: value})
