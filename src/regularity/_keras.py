@@ -5,6 +5,7 @@ Everything that another Keras version may break stands here, each function with 
 
 import contextlib
 import copy
+import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
@@ -136,6 +137,23 @@ def by_path(model: Any) -> dict[str, Any]:
     return found
 
 
+def is_of_keras(thing: Any) -> bool:
+    """Whether the class of `thing` is Keras's own."""
+    return type(thing).__module__.startswith("keras.")
+
+
+def attributes(layer: Any) -> dict[str, Any]:
+    """The attributes of a layer or model that its user's code set, without those that Keras itself keeps there."""
+    return {k: v for k, v in vars(layer).items() if not k.startswith("_") and k not in _kept_by_keras()}
+
+
+@functools.cache
+def _kept_by_keras() -> frozenset[str]:
+    """What Keras keeps in any model, besides what training adds."""
+    while_training = ("optimizer", "history", "stop_training", "stop_evaluating", "stop_predicting")
+    return frozenset((*vars(keras.Model(name="regularity")), *while_training))
+
+
 def own_variables(layer: Any) -> list[Any]:
     """The variables that `layer` itself holds, not its children's (`_trainable_variables`)."""
     return [*layer._trainable_variables, *layer._non_trainable_variables]
@@ -224,8 +242,38 @@ def compile_arguments(model: Any) -> dict[str, Any]:
     return arguments
 
 
+_MISSING = object()
+
+
+def _check_metric(metric: Any) -> None:
+    """Refuse a metric that would be made anew with defaults in place of the arguments it was given."""
+    kind = type(metric)
+    if not isinstance(metric, keras.Metric) or is_of_keras(metric):
+        return
+    of_keras = next(base for base in kind.__mro__ if base.__module__.startswith("keras."))
+    if kind.from_config.__func__ is not of_keras.from_config.__func__:
+        return  # it knows how
+    config = metric.get_config()
+    named = list(inspect.signature(kind.__init__).parameters.values())[1:]
+    lacking = [
+        p.name
+        for p in named
+        if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        and p.name not in ("name", "dtype", *config)
+        and (p.default is p.empty or getattr(metric, p.name, _MISSING) != p.default)  # else it has its default anyway
+    ]
+    if lacking:
+        raise ValueError(
+            f"Metric {metric.name!r} can't be copied: the configuration of {kind.__name__} lacks {lacking}, arguments of "
+            "its `__init__`. Give the class a `get_config` that returns them, for example: "
+            f"return {{**super().get_config(), {lacking[0]!r}: self.{lacking[0]}}}"
+        )
+
+
 def compile_like(copy_: Any, model: Any) -> None:
-    """Compile `copy_` as `model` was."""
+    """Compile `copy_` as `model` was (`_compile_config`)."""
+    for name in ("metrics", "weighted_metrics"):
+        _map_leaves(_check_metric, model._compile_config.config.get(name))
     if type(model).compile is not Trainer.compile and not hasattr(model, "regularity_strengths"):
         copy_.compile_from_config(model.get_compile_config())
     else:

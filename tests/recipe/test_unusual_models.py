@@ -130,3 +130,104 @@ def test_recipes_may_be_applied_in_threads() -> None:
             np.testing.assert_array_equal(a, b)
         assert not np.array_equal(weights[0], model.get_weights()[0])
     assert keras.Variable._initialize_with_initializer is original
+
+
+def test_an_activity_regularizer_set_after_build_is_carried_over() -> None:
+    class Rectified(keras.layers.Layer):
+        def call(self, x: Any) -> Any:
+            return keras.ops.relu(x)
+
+        def get_config(self) -> dict[str, Any]:
+            return {"name": self.name}
+
+    model = stack(keras.layers.Dense(3), Rectified(name="relu"))
+    model.layers[1].activity_regularizer = keras.regularizers.OrthogonalRegularizer(0.1, "rows")
+    model(ROWS)
+    expected = sum(float(loss) for loss in model.losses)
+    assert expected > 0
+    applied = rg.Recipe({"activity_l2@relu": 0.0}).apply(model)
+    for copied in (applied, applied.to_keras()):
+        copied(ROWS)
+        assert sum(float(loss) for loss in copied.losses) == pytest.approx(expected, rel=1e-5)
+
+
+class Weighed(keras.Model):
+    """A model whose loss is scaled by attributes that are set outside of `__init__`."""
+
+    scale = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = keras.layers.Dense(1)
+
+    def compile(self, *args: Any, alpha: float = 0.0, **kwargs: Any) -> None:
+        super().compile(*args, **kwargs)
+        self.alpha = alpha
+
+    def call(self, x: Any) -> Any:
+        return self.out(x) * self.scale + self.alpha
+
+
+@pytest.mark.parametrize("set_", [{"scale": 50.0}, {"table": [np.ones(2), {"a": 1}]}, {}])
+def test_attributes_set_by_hand_are_carried_over(set_: dict[str, Any]) -> None:
+    model = Weighed()
+    model.compile("sgd", "mse", alpha=2.0)
+    model(ROWS)
+    model.stop_training = True
+    for name, value in set_.items():
+        setattr(model, name, value)
+    applied = rg.Recipe({"l2": 0.1}).apply(model)
+    for copied in (applied, applied.to_keras()):
+        assert copied.alpha == 2.0
+        assert not getattr(copied, "stop_training", False)
+        np.testing.assert_array_equal(copied(ROWS), model(ROWS))
+        for name, value in set_.items():
+            np.testing.assert_equal(getattr(copied, name), value)
+    if "table" in set_:
+        assert applied.table is not model.table
+        assert applied.table[0] is not model.table[0]
+
+
+class Above(keras.metrics.Mean):
+    """A metric with an argument that its configuration lacks."""
+
+    def __init__(self, limit: float = 0.0, name: str = "above", **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        self._above = limit
+
+
+class Kept(Above):
+    """The same, with its configuration."""
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "limit": self._above}
+
+
+def test_a_metric_whose_configuration_lacks_an_argument_is_refused() -> None:
+    model = stack()
+    model.compile("sgd", "mse", metrics=["mae", Above(5.0)])
+    with pytest.raises(ValueError, match=r"Above.*limit.*get_config"):
+        rg.Recipe({"l2": 0.1}).apply(model)
+    model.compile("sgd", "mse", weighted_metrics=[Kept(5.0)])
+    rg.Recipe({"l2": 0.1}).apply(model)
+    model = Weighed()
+    model.compile("sgd", "mse", metrics=[Above(5.0)])
+    model(ROWS)
+    with pytest.raises(ValueError, match=r"Above.*limit.*get_config"):
+        rg.Recipe({"l2": 0.1}).apply(model)
+
+
+def test_a_metric_that_has_its_defaults_needs_no_config() -> None:
+    class Above(keras.metrics.Mean):
+        def __init__(self, threshold: float = 0.5, name: str = "above", **kwargs: Any) -> None:
+            super().__init__(name=name, **kwargs)
+            self.threshold = threshold
+
+    for threshold in (0.5, 0.7):
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile("sgd", "mse", metrics=[Above(threshold)])
+        if threshold == 0.5:
+            rg.Recipe({"l2": 0.1}).apply(model)
+        else:
+            with pytest.raises(ValueError, match=r"lacks \['threshold'\]"):
+                rg.Recipe({"l2": 0.1}).apply(model)

@@ -117,6 +117,7 @@ def regularize(
     copy_state(model, applied)
     if compiled:
         _keras.compile_like(applied, model)
+        carry_attributes(model, applied)
         optimizer, update = _keras.innermost(applied.optimizer), [CATALOGUE[s.technique].place for s in sites]
         if (
             optimizer.weight_decay is not None
@@ -182,6 +183,8 @@ def _from_config(layer: Any) -> Any:
             "Give the class a `get_config` that returns the arguments of its `__init__`, and register it with "
             "@keras.saving.register_keras_serializable()."
         ) from error
+    if not _keras.is_of_keras(layer):
+        _carry_attributes(layer, copied)  # before it is built, since its `call` may read them
     if isinstance(layer, keras.Model) and layer.built and not copied.built:
         copied.build_from_config(layer.get_build_config() or {})
         if len(copied.weights) != len(layer.weights):
@@ -211,10 +214,63 @@ def copy_state(source: Any, target: Any) -> None:
 
 
 def carry_regularizers(source: Any, target: Any) -> None:
-    """Carry over regularizers that are no technique and were set on variables after these were built."""
+    """Carry over regularizers that are no technique and were set on variables or layers after these were built."""
     for theirs, ours in matching(source, target):
         if ours.regularizer is None:
             ours.regularizer = _other_penalty(theirs.regularizer)
+    there = _keras.by_path(target)
+    for path, layer in [("", source), *_keras.walk(source)]:
+        if path in there and there[path].activity_regularizer is None:
+            there[path].activity_regularizer = _other_penalty(layer.activity_regularizer)
+
+
+def carry_attributes(source: Any, target: Any) -> None:
+    """Carry over plain attributes that were set by hand, or by a `compile` of the user's.
+
+    On the model itself and on layers of classes that are the user's; those of Keras have theirs by configuration.
+    """
+    there = _keras.by_path(target)
+    for path, layer in [("", source), *_keras.walk(source)]:
+        if path not in there or (path and (_keras.is_of_keras(layer) or isinstance(layer, Dropout))):
+            continue
+        _carry_attributes(layer, there[path])
+
+
+def _carry_attributes(source: Any, target: Any) -> None:
+    held = vars(target)
+    for name, value in _keras.attributes(source).items():
+        if _is_plain(value) and (name not in held or (_is_plain(held[name]) and not _same(value, held[name]))):
+            setattr(target, name, _copied(value))
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether `value` is made of numbers, texts, arrays of NumPy and containers of them alone."""
+    if isinstance(value, dict):
+        return all(_is_plain(item) for item in value.values())
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, (int, float, str, np.ndarray, np.generic))
+
+
+def _copied(value: Any) -> Any:
+    """A copy of a plain value, without the containers that Keras wraps around those of its layers."""
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return value if hasattr(value, "_fields") else tuple(map(_copied, value))
+    if isinstance(value, list):
+        return [_copied(item) for item in value]
+    return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def _same(value: Any, other: Any) -> bool:
+    a: Any = value
+    b: Any = other
+    if isinstance(value, dict) and isinstance(other, dict):
+        return value.keys() == other.keys() and all(_same(item, other[key]) for key, item in value.items())
+    if isinstance(value, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(value) == len(other) and all(map(_same, value, other))
+    return type(value) is type(other) and np.array_equal(a, b)
 
 
 def put_in_names(given: Any, sites: Sequence[Site]) -> dict[str, str]:
@@ -399,7 +455,8 @@ def _to_keras(applied: Any) -> keras.Model:
     for (kind, path), strengths in penalties.items():
         penalty = stock_penalty(strengths)
         if kind == "output":
-            layers[path].activity_regularizer = penalty
+            if _other_penalty(layers[path].activity_regularizer) is None:
+                layers[path].activity_regularizer = penalty
             continue
         variable, layer = variables[path], layers.get(path.rpartition("/")[0])
         if _other_penalty(variable.regularizer) is None:
@@ -408,6 +465,7 @@ def _to_keras(applied: Any) -> keras.Model:
                 if hasattr(layer, slot):
                     setattr(layer, slot, penalty)
     _keras.compile_like(plain, applied)
+    carry_attributes(applied, plain)
     _stock_decay(plain, variables, {s.path: values[s.key] for s in sites if CATALOGUE[s.technique].place == "update"})
     _keras.innermost(plain.optimizer).build(plain.trainable_variables)  # else a file of it warns when loaded
     return plain
