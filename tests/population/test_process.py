@@ -5,11 +5,15 @@ import json
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from regularity.population import _worker
 
 BACKENDS = ["tensorflow", "torch"]
 
@@ -175,3 +179,19 @@ def test_worker_that_fails_says_why_and_data_that_do_not_fit_start_none(tmp_path
         pytest.skip("neither TensorFlow nor torch is installed; to run this: make test EXTRAS=dev,torch")
     process = run(FAILING, tmp_path, KERAS_BACKEND=backend)
     assert process.stdout.strip().endswith("refused"), process.stderr
+
+
+def test_lanes_that_end_an_epoch_at_once_are_told_line_by_line() -> None:
+    class Slow(list[str]):
+        def write(self, text: str) -> None:
+            self.append(text)
+            time.sleep(1e-3)  # another thread runs meanwhile
+
+        def flush(self) -> None:
+            pass
+
+    told = Slow()
+    with ThreadPoolExecutor(4) as lanes:
+        list(lanes.map(_worker._teller(told), range(20)))
+    lines = "".join(told).splitlines()
+    assert sorted(int(line.removeprefix(_worker._EPOCHS)) for line in lines) == list(range(20))

@@ -15,12 +15,10 @@ import jax
 import numpy as np
 
 from regularity.data import Data, each, stream_batches
+from regularity.population._compiling import compiler_options
 from regularity.population._program import Program, State
 from regularity.population._tasks import Outcome, Plan, Task, epoch_order
 
-# XLA's higher levels take a third longer to compile on CPU for programs that are no faster; wide vectors help where
-# there are some, and cost nothing where there are none.
-_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1, "xla_cpu_prefer_vector_width": 512}}
 _BLOCK_STEPS = 16  # batches of a stream that train in one call
 _VALIDATION_ROWS = 1024
 _READ_ROWS = 256  # rows that are read through the network at once when scoring
@@ -100,6 +98,7 @@ class Lanes:
         self._programs: dict[Any, Future[Any]] = {}
         self._compilers = ThreadPoolExecutor(max(2, len(lanes)), "compile")
         self._lock = threading.Lock()
+        self._calls = 1
         self._placed: dict[Any, Any] = {}
 
     def call(self, name: str, device: Any, *arguments: Any) -> Any:
@@ -115,8 +114,10 @@ class Lanes:
                 donated = (0,) if name in ("advance", "finish", "report") else ()
                 function = jax.jit(getattr(self.program, name), donate_argnums=donated)
                 with jax.default_device(device):
-                    lowered = function.lower(*arguments)
-                self._programs[key] = self._compilers.submit(lowered.compile, _OPTIONS.get(device.platform))
+                    traced = function.trace(*arguments)
+                    lowered = traced.lower()
+                options = compiler_options(device, traced.jaxpr, self._calls)
+                self._programs[key] = self._compilers.submit(lowered.compile, options)
             return self._programs[key]
 
     def place(self, name: str, value: Any, device: Any) -> Any:
@@ -158,6 +159,7 @@ class RowLanes(Lanes):
         tasks = [task for chunk in chunks for task in chunk.tasks]
         longest = self.plan.epoch_rows or max(len(self._rows(task)) for task in tasks)
         per_member = self.plan.shuffle or any(task.rows is not None for task in tasks)
+        self._calls = sum(max(task.epochs for task in chunk.tasks) for chunk in chunks)
         stop = threading.Event()
         idle = list(self.lanes)
 
@@ -190,7 +192,9 @@ class RowLanes(Lanes):
                 break
             order, tail = self._order(queued.tasks, epoch, longest, per_member)
             frozen, finite = chunk.frozen, np.ones(len(queued.tasks), bool)
-            if not epoch:  # what the first epoch needs last compiles beside what it needs first
+            if not epoch:  # all compile beside each other, the longest first
+                if len(order):
+                    self.compiled("advance", device, chunk.state, shared, frozen, data, order)
                 self.compiled("finish", device, chunk.state, shared, frozen, finite, data, tail)
                 if self.plan.validation is not None:
                     self.compiled("validate", device, *self.validation(chunk))

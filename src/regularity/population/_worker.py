@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -66,11 +67,7 @@ def _work(folder: str) -> None:
     from regularity.recipe._regularized import regularize
 
     custom_objects, config, tasks, plan, members = cloudpickle.loads(Path(folder, "sent").read_bytes())
-    out = sys.stdout
-
-    def advance(epochs: int) -> None:
-        print(f"{_EPOCHS}{epochs}", file=out, flush=True)
-
+    advance = _teller(sys.stdout)
     with contextlib.redirect_stdout(io.StringIO()):  # what a model prints is no progress
         # the model comes from the user's own process, so its lambdas are as safe here as there
         with keras.saving.custom_object_scope(custom_objects):
@@ -79,6 +76,17 @@ def _work(folder: str) -> None:
         regularized = regularize(model, sites_of(model), tasks[0].strengths)
         outcomes = Population(regularized, plan, members).run(tasks, advance)
     Path(folder, "returned").write_bytes(cloudpickle.dumps(outcomes))
+
+
+def _teller(out: Any) -> Callable[[int], None]:
+    """What tells member-epochs that are done to whoever reads `out`, a line each, from any lane."""
+    lock = threading.Lock()
+
+    def advance(epochs: int) -> None:
+        with lock:  # else two lanes' texts may come before their line ends
+            print(f"{_EPOCHS}{epochs}", file=out, flush=True)
+
+    return advance
 
 
 if __name__ == "__main__":
