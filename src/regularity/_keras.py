@@ -9,13 +9,16 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import keras
 from keras.src.backend.common import masking
+from keras.src.backend.common.stateless_scope import get_stateless_scope, in_stateless_scope
 from keras.src.initializers.random_initializers import RandomInitializer
 from keras.src.layers.convolutional.base_conv import BaseConv
+from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv as BaseDepthwiseConv
+from keras.src.losses.losses import LossFunctionWrapper
 from keras.src.models.functional import Functional, functional_like_constructor
 from keras.src.saving.object_registration import GLOBAL_CUSTOM_NAMES
 from keras.src.saving.serialization_lib import SafeModeScope
@@ -167,11 +170,23 @@ def seed_generators(model: Any) -> list[tuple[str, Any]]:
     return found
 
 
-def become(layer: Any, kind: type, config: dict[str, Any]) -> None:
-    """Turn a layer without weights into one of another class, in place, so that all who hold it hold the new one."""
+def become(layer: Any, kind: type, config: dict[str, Any], strengths: tuple[str, ...]) -> None:
+    """Turn a layer without weights into one of another class, in place, so that all who hold it hold the new one.
+
+    Args:
+        layer: What to turn.
+        kind: Into what.
+        config: The arguments of the new layer's `__init__`.
+        strengths: Attributes of the old layer that the new one must not find.
+    """
     nodes = layer._inbound_nodes, layer._outbound_nodes
     called, built = layer._called, layer.built
-    for attribute in ("rate", "_tracker"):  # without its tracker, which is locked, the layer starts a new one
+    for attribute in (
+        "seed_generator",
+        "_strengths",
+        *strengths,
+        "_tracker",
+    ):  # without its tracker, which is locked, the layer starts a new one
         layer.__dict__.pop(attribute, None)
     layer.__class__ = kind
     layer.__init__(**config)
@@ -317,11 +332,6 @@ def decays_in_its_own_way(optimizer: Any) -> bool:
     return not owner.__module__.startswith(("keras.src.optimizers.base_optimizer", "keras.src.backend."))
 
 
-def replace_weight_decay(optimizer: Any, decay: Callable[[list[Any]], None]) -> None:
-    """Have `optimizer` call `decay(variables)` where it would decay weights itself (`_apply_weight_decay`)."""
-    object.__setattr__(optimizer, "_apply_weight_decay", decay)
-
-
 def registered_as(kind: type, name: str) -> None:
     """Let a class made at run time be saved under the registered name of another (`GLOBAL_CUSTOM_NAMES`)."""
     GLOBAL_CUSTOM_NAMES[kind] = name
@@ -423,3 +433,203 @@ def compiled_loss(model: Any) -> Any:
     """The loss that a model was compiled with, in the form it was given (`_compile_config`)."""
     loss = model._compile_config.config.get("loss")
     return loss[0] if isinstance(loss, (list, tuple)) and len(loss) == 1 else loss
+
+
+def loss_name(loss: Any) -> str:
+    """A loss as its function's name, such as `sparse_categorical_crossentropy`, whatever alias or name it was given."""
+    if isinstance(loss, str):
+        try:
+            loss = keras.losses.get(loss)
+        except ValueError:  # a custom object that is not known here
+            return loss
+    loss = getattr(loss, "fn", loss)  # what Keras's own losses wrap
+    return str(getattr(loss, "__name__", None) or getattr(loss, "name", None) or type(loss).__name__)
+
+
+_CROSS_ENTROPIES = (
+    "sparse_categorical_crossentropy",
+    "categorical_crossentropy",
+    "binary_crossentropy",
+    "categorical_focal_crossentropy",
+    "binary_focal_crossentropy",
+)
+# Layers that take whole numbers, whatever the type of the inputs is.
+_OF_WHOLE_NUMBERS = (
+    keras.layers.Embedding,
+    keras.layers.CategoryEncoding,
+    keras.layers.Discretization,
+    keras.layers.Hashing,
+    keras.layers.IntegerLookup,
+    keras.layers.StringLookup,
+)
+
+
+def why_not_the_step(model: Any) -> str | None:
+    """Why the loss of `model` can't be computed in another way, or None."""
+    for method in ("train_step", "compute_loss", "compute_loss_and_updates"):
+        if any(method in vars(kind) and not _is_keras_class(kind) for kind in type(model).__mro__):
+            return f"{type(model).__name__} has a `{method}` of its own, which stays as it is."
+    return None
+
+
+def _is_keras_class(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] in ("keras", "regularity")
+
+
+def why_no_changed_rows(model: Any) -> str | None:
+    """Why the rows of `model` can't be changed before it sees them, or None."""
+    for tensor in getattr(model, "inputs", None) or []:
+        if not keras.backend.is_float_dtype(tensor.dtype):
+            return f"its input {tensor.name!r} is of type {tensor.dtype}, not of numbers that can be changed a little."
+    for path, layer in walk(model):
+        if isinstance(layer, _OF_WHOLE_NUMBERS):
+            return f"its layer {path!r} ({type(layer).__name__}) takes whole numbers, which can't be changed a little."
+    return None
+
+
+def why_no_mixed_rows(model: Any) -> str | None:
+    """Why rows of `model` can't be mixed with one another, or None."""
+    why = why_no_changed_rows(model) or why_not_the_step(model)
+    ignoring = [loss for loss in _losses(model) if getattr(loss, "ignore_class", None) is not None]
+    return why or ("its loss ignores a class, which can't be mixed with others." if ignoring else None)
+
+
+def why_no_soft_targets(model: Any) -> str | None:
+    """Why the targets of `model` can't be probabilities of classes, or None."""
+    losses = [loss for loss in _losses(model) if loss_name(loss) in _CROSS_ENTROPIES]
+    if not losses:
+        return f"its loss is no cross-entropy, but {[loss_name(loss) for loss in _losses(model)]}."
+    for loss in losses:
+        own = getattr(loss, "_fn_kwargs", {})
+        if own.get("label_smoothing"):
+            return f"its loss has label_smoothing={own['label_smoothing']} already: compile it without."
+        if own.get("ignore_class") is not None:
+            return "its loss ignores a class, which can't have a probability."
+    return None
+
+
+def _losses(model: Any) -> list[Any]:
+    """The losses that `model` was compiled with, in the form they were given (`_compile_config`)."""
+    return [loss for loss in keras.tree.flatten(model._compile_config.config.get("loss")) if loss is not None]
+
+
+@contextlib.contextmanager
+def changed_losses(model: Any, change: Callable[[Any], Any]) -> Iterator[None]:
+    """Put `change(loss)` in the place of each output's compiled loss, once these are known (`_flat_losses`)."""
+    compiled = model._compile_loss
+    if compiled is None or compiled._flat_losses is None:
+        yield
+        return
+    own = compiled._flat_losses
+    compiled._flat_losses = [entry._replace(loss=change(entry.loss)) for entry in own]
+    try:
+        yield
+    finally:
+        compiled._flat_losses = own
+
+
+def with_targets(loss: Any, change: Callable[[Any, int | None], Any]) -> Callable[..., Any]:
+    """A loss of changed targets; those of a cross-entropy are probabilities then, even where `loss` takes whole numbers.
+
+    Args:
+        loss: An output's compiled loss (`LossFunctionWrapper`).
+        change: From floating-point targets, and the number of classes of a cross-entropy or None, to other targets.
+    """
+    kind = loss_name(loss)
+
+    def changed(y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        y, y_pred = keras.ops.convert_to_tensor(y), keras.ops.convert_to_tensor(y_pred)
+        if kind == "sparse_categorical_crossentropy":
+            if len(y.shape) == len(y_pred.shape) and y.shape[-1] == 1:
+                y = keras.ops.squeeze(y, -1)
+            classes = y_pred.shape[-1]
+            soft = change(keras.ops.one_hot(keras.ops.cast(y, "int32"), classes, dtype=y_pred.dtype), classes)
+            twin = LossFunctionWrapper(
+                keras.losses.categorical_crossentropy,
+                reduction=loss.reduction,
+                name=loss.name,
+                dtype=loss.dtype,
+                from_logits=loss._fn_kwargs.get("from_logits", False),
+            )
+            return twin(soft, y_pred, sample_weight)
+        classes = None
+        if kind in _CROSS_ENTROPIES:
+            classes = 2 if kind.startswith("binary") else y_pred.shape[-1]
+        if not keras.backend.is_float_dtype(y.dtype):
+            y = keras.ops.cast(y, keras.config.floatx())
+        return loss(change(y, classes), y_pred, sample_weight)
+
+    return changed
+
+
+def output_rank(layer: Any) -> int | None:
+    """The number of axes of what a layer of a graph puts out, rows included, or None (`_inbound_nodes`)."""
+    for node in getattr(layer, "_inbound_nodes", ()):
+        return len(node.output_tensors[0].shape) if node.output_tensors else None
+    return None
+
+
+@contextlib.contextmanager
+def other_values(values: list[tuple[Any, Any]]) -> Iterator[None]:
+    """Within, variables have other values than their own (`StatelessScope.state_mapping`, `Variable._value`)."""
+    scope = get_stateless_scope() if in_stateless_scope() else None
+    if scope is not None:
+        before = [(variable, scope.state_mapping.get(id(variable))) for variable, _ in values]
+        scope.state_mapping.update({id(variable): value for variable, value in values})
+        try:
+            yield
+        finally:
+            for variable, value in before:
+                if value is None:
+                    del scope.state_mapping[id(variable)]
+                else:
+                    scope.state_mapping[id(variable)] = value
+        return
+    before = [(variable, variable._value) for variable, _ in values]
+    for variable, value in values:
+        object.__setattr__(variable, "_value", value)
+    try:
+        yield
+    finally:
+        for variable, value in before:
+            object.__setattr__(variable, "_value", value)
+
+
+def is_training(layer: Any) -> bool:
+    """Whether the call that `layer` is in trains (`_get_call_context`)."""
+    return bool(layer._get_call_context().training)
+
+
+def wrap_call(layer: Any, wrapped: Callable[..., Any]) -> None:
+    """Have `layer` run `wrapped(call, *args, **kwargs)` in place of its `call`."""
+    call = layer.call
+    object.__setattr__(layer, "call", functools.wraps(call)(functools.partial(wrapped, call)))
+
+
+def hook_optimizer(optimizer: Any, name: Literal["_apply_weight_decay", "_clip_gradients"], function: Any) -> None:
+    """Have `optimizer` call `function` in place of one of its own methods."""
+    object.__setattr__(optimizer, name, function)
+
+
+def own_clipping(optimizer: Any) -> Callable[[list[Any]], list[Any]]:
+    """How `optimizer` clips gradients by itself (`_clip_gradients`)."""
+    return optimizer._clip_gradients
+
+
+def average_with(optimizer: Any, momentum: Callable[[Any], Any]) -> None:
+    """Have `optimizer` average the weights, keeping a share `momentum(step)` of the averages at each step.
+
+    Before it is built (`use_ema`, `_update_model_variables_moving_average`).
+    """
+    optimizer.use_ema = True
+    if not optimizer.built or not hasattr(optimizer, "_model_variables_moving_average"):
+        optimizer._model_variables_moving_average = []
+
+    def update(variables: list[Any]) -> None:
+        kept = momentum(keras.ops.cast(optimizer.iterations, "float32"))
+        for variable, average in zip(variables, optimizer._model_variables_moving_average, strict=True):
+            if average is not None:
+                share = keras.ops.cast(kept, variable.dtype)
+                average.assign(share * average + (1 - share) * variable)
+
+    object.__setattr__(optimizer, "_update_model_variables_moving_average", update)

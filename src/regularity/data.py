@@ -318,7 +318,7 @@ def _check_targets(model: Any, y: Any, name: str) -> None:
             "model.compile(optimizer='adam', loss='mse'); or pass y=None if its layers add their losses themselves."
         )
     for label, array, loss, shape in _outputs(model, y, name):
-        kind = loss_name(loss)
+        kind = _keras.loss_name(loss)
         if kind in _SPREADING and shape and not _fits(array.shape, shape):
             raise ValueError(
                 f"Expected {label} of shape {_rows_of(shape)}, as the model puts out. Received: shape {array.shape}."
@@ -398,17 +398,6 @@ _SPREADING = (
     "mse", "mean_squared_error", "mae", "mean_absolute_error", "mape", "mean_absolute_percentage_error",
     "msle", "mean_squared_logarithmic_error", "huber", "huber_loss", "log_cosh", "logcosh", "poisson", "binary_crossentropy",
 )  # fmt: skip
-
-
-def loss_name(loss: Any) -> str:
-    """A loss as its function's name, such as `sparse_categorical_crossentropy`, whatever alias or name it was given."""
-    if isinstance(loss, str):
-        try:
-            loss = keras.losses.get(loss)
-        except ValueError:  # a custom object that is not known here
-            return loss
-    loss = getattr(loss, "fn", loss)  # what Keras's own losses wrap
-    return str(getattr(loss, "__name__", None) or getattr(loss, "name", None) or type(loss).__name__)
 
 
 def class_weights(model: Any, y: Any, class_weight: Any) -> np.ndarray:

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from regularity.catalogue import activations, update, weights
+from regularity.catalogue import activations, batch, gradient, targets, update, weights
 from regularity.catalogue._technique import HidesStrengths, Technique, add_strength, checked_strength
 
 CATALOGUE: Mapping[str, Technique] = MappingProxyType(
-    {t.name: t for module in (activations, weights, update) for t in module.TECHNIQUES}
+    {t.name: t for module in (batch, activations, targets, weights, gradient, update) for t in module.TECHNIQUES}
 )
 
 

@@ -15,15 +15,35 @@ _LARGEST = (2 - 2**-23) * 2.0**127
 
 Place = Literal["batch", "activations", "targets", "weights", "gradient", "update"]
 
+# The ways in which a technique may take part in Keras's own training step, and the signature of its function:
+#   batch      rows change, targets and weights with them                       function(x, strength, seed)
+#   layer      a layer behind hidden layers                                     function(inputs, strength, seed)
+#   branch     a layer at the end of residual branches                          function(inputs, strength, seed)
+#   output     a penalty on what a layer puts out                               function(outputs, strength)
+#   mask       variables have other values while their layer computes           function(variable, strength, seed)
+#   targets    soft targets of each cross-entropy                               function(targets, strength, classes)
+#   penalty    a penalty on variables                                           function(variable, strength)
+#   perturb    the gradient is taken elsewhere                                  function(weights, gradients, strength)
+#   gradients  all gradients together, before the optimizer's step              function(gradients, strength)
+#   decay      variables shrink before the optimizer's step                     function(variable, strength, learning_rate)
+#   constraint variables are put right after the step                           function(variable, strength, axis)
+#   average    averages of the weights take their place in the end              function(strength, step, begin, length)
+Hook = Literal[
+    "batch", "layer", "branch", "output", "mask", "targets", "penalty", "perturb", "gradients", "decay", "constraint", "average"
+]  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Technique:
-    """One way to regularize, declared once; recipes, searches, listings and tests read only this.
+    """One way to regularize, declared once; recipes, searches, listings, docs and tests read only this.
 
     Args:
         name: The key in a recipe.
         place: Where in a training step it acts.
+        hook: How it takes part in Keras's step, and so what `function` takes.
         summary: What it does, in one sentence.
+        helps: When it helps, in one sentence.
+        hurts: When it hurts, in one sentence.
         unit: What one unit of strength means: what is summed, averaged or drawn.
         limits: Smallest and largest strength allowed, both included; 0 is always 'off'.
         range: Where a search looks by default; the lower end is above 0 where `scale` is log.
@@ -32,13 +52,24 @@ class Technique:
         at_inference: What is left of it in the plain Keras model.
         paper: Where it comes from.
         function: The mathematics, a pure function of arrays and strength.
-        component: The Keras class that puts it into a model, where it has one.
-        stock: Keras's own classes that do the same, each with the name of its strength.
+        components: The Keras classes that put it into a model, where it has such; one for each rank of inputs where that
+            matters.
+        stock: Keras's own classes that do the same, and ours, each with the name of its strength.
+        given: From a compiled model to the strength that its optimizer has already, or None.
+        restore: What plain Keras has of it in an optimizer: sets that, given the optimizer and the strength as recipes have
+            it.
+        refuses: From a compiled model to why it can't take this, or None.
+        inverted: Whether the strength in a recipe runs the other way: a bound, with None for 'off'. Inside it is 1 / bound.
+        cost: What a step costs at least, as a multiple of a step without. Those that are far from 1 are present or
+            absent: members that have them train apart, so that no other pays.
     """
 
     name: str
     place: Place
+    hook: Hook
     summary: str
+    helps: str
+    hurts: str
     unit: str
     limits: tuple[float, float]
     range: tuple[float, float]
@@ -47,8 +78,55 @@ class Technique:
     at_inference: str
     paper: str
     function: Callable[..., Any]
-    component: type | None = None
+    components: tuple[type, ...] = ()
     stock: Mapping[type, str] = field(default_factory=dict)
+    given: Callable[[Any], float | None] | None = None
+    restore: Callable[[Any, float | None], None] | None = None
+    refuses: Callable[[Any], str | None] | None = None
+    inverted: bool = False
+    cost: float = 1.0
+
+    @property
+    def reach(self) -> Literal["model", "layers", "branches", "outputs", "variables"]:
+        """What it is given a strength for: each variable, or layer, or the whole training step."""
+        of_hook: dict[Hook, Any] = {"layer": "layers", "branch": "branches", "output": "outputs"}
+        of_hook |= dict.fromkeys(("mask", "penalty", "decay", "constraint"), "variables")
+        return of_hook.get(self.hook, "model")
+
+    @property
+    def apart(self) -> bool:
+        """Whether members that have it train apart from those that have not."""
+        return self.cost >= 1.5
+
+    def checked(self, value: Any, name: str) -> float | None:
+        """Return a strength as recipes have it, or say what is wrong with it.
+
+        Raises:
+            ValueError: If `value` is not a number within `limits`; None is 'off' where the strength is a bound.
+        """
+        if not self.inverted:
+            return checked_strength(value, name, self.limits)
+        if value is None:
+            return None
+        bound = checked_strength(value, name, self.limits)
+        if bound < 1e-30:
+            raise ValueError(
+                f"Invalid value received for argument `{name}`. Expected a number above 0, or None for 'off'. "
+                f"Received: {name}={value!r}"
+            )
+        return bound
+
+    def inside(self, value: float | None) -> float:
+        """The strength that the training step computes with, 0 for 'off', of one that a recipe has."""
+        if not self.inverted:
+            return float(value or 0.0)
+        return 0.0 if value is None else 1 / value
+
+    def outside(self, strength: float) -> float | None:
+        """The strength as recipes have it, of one that the training step computes with."""
+        if not self.inverted:
+            return strength
+        return 1 / strength if strength else None
 
 
 def checked_strength(value: Any, name: str, limits: tuple[float, float]) -> float:

@@ -1,4 +1,4 @@
-"""Place 'activations': a layer in the forward pass, or a penalty on what a layer puts out."""
+"""Place 'activations': a layer in the forward pass, weights that a layer computes with, or a penalty on what it puts out."""
 
 import math
 from typing import Any
@@ -27,8 +27,58 @@ def dropout(inputs: Any, rate: Any, seed: Any, noise_shape: tuple[int | None, ..
     return ops.where(mask, ops.cast(scaled, dtype), ops.zeros_like(inputs))
 
 
+def gaussian_dropout(inputs: Any, rate: Any, seed: Any) -> Any:
+    """`inputs * noise`, `noise` normal around 1 with the standard deviation `sqrt(rate / (1 - rate))` of dropout's own."""
+    rate = ops.convert_to_tensor(rate)
+    stddev = ops.sqrt(rate / ops.maximum(1.0 - rate, 1e-7))
+    noise = 1.0 + stddev * keras.random.normal(ops.shape(inputs), dtype="float32", seed=seed)
+    return ops.cast(at_least_single(inputs) * noise, inputs.dtype)
+
+
+def gaussian_noise(inputs: Any, stddev: Any, seed: Any) -> Any:
+    """`inputs + stddev * noise`, `noise` standard normal."""
+    noise = keras.random.normal(ops.shape(inputs), dtype="float32", seed=seed)
+    return inputs + ops.cast(ops.convert_to_tensor(stddev) * noise, inputs.dtype)
+
+
+# What SELU gives far below 0, with the sign turned.
+_SELU_FLOOR = 1.6732632423543772 * 1.0507009873554805
+
+
+def alpha_dropout(inputs: Any, rate: Any, seed: Any, noise_shape: tuple[int | None, ...] | None = None) -> Any:
+    """Dropped units go to SELU's floor, and `a * x + b` restores mean 0 and variance 1."""
+    rate = ops.convert_to_tensor(rate)
+    mask = ops.cast(dropout(ops.ones_like(inputs), rate, seed, noise_shape) > 0, "bool")
+    # At rate 1 the scale would be infinite; all units are at the floor then, and b takes them to 0.
+    scale = 1.0 / ops.sqrt(ops.maximum(1.0 - rate, 1e-7) * (1.0 + rate * _SELU_FLOOR**2))
+    kept = ops.where(mask, at_least_single(inputs), -_SELU_FLOOR)
+    return ops.cast(scale * kept + scale * _SELU_FLOOR * rate, inputs.dtype)
+
+
+def drop_path(inputs: Any, rate: Any, seed: Any) -> Any:
+    """Dropout of a row's whole branch: `inputs * mask / (1 - rate)` with one draw a row."""
+    return dropout(inputs, rate, seed, (None, *(1 for _ in inputs.shape[1:])))
+
+
+def drop_connect(weights: Any, rate: Any, seed: Any) -> Any:
+    """`weights * mask / (1 - rate)`, one draw a weight and step, shared by the rows of a batch."""
+    return dropout(weights, rate, seed)
+
+
+class _Noise(HidesStrengths):
+    """What the layers share that act in training alone, on floating-point numbers."""
+
+    def _acts(self, inputs: Any, training: bool | None) -> bool:
+        if training and not keras.backend.is_float_dtype(inputs.dtype):
+            raise ValueError(
+                "Invalid value received for argument `inputs`. Expected floating-point numbers. "
+                f"Received: {keras.backend.standardize_dtype(inputs.dtype)}. Convert them before they are changed at random."
+            )
+        return bool(training)
+
+
 @keras.saving.register_keras_serializable(package="regularity")
-class Dropout(keras.layers.Dropout, HidesStrengths):
+class Dropout(keras.layers.Dropout, _Noise):
     """Keras's `Dropout` with a rate that is a weight: assign to it and the next step uses it.
 
     Args:
@@ -61,40 +111,396 @@ class Dropout(keras.layers.Dropout, HidesStrengths):
         self.rate = rate
 
     def call(self, inputs: Any, training: bool | None = False) -> Any:
-        if not training:
+        if not self._acts(inputs, training):
             return inputs
-        if not keras.backend.is_float_dtype(inputs.dtype):
-            raise ValueError(
-                "Invalid value received for argument `inputs`. Expected floating-point numbers. "
-                f"Received: {keras.backend.standardize_dtype(inputs.dtype)}. Convert them before they are dropped."
-            )
         return dropout(inputs, self.rate, self.seed_generator, self.noise_shape)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rate": float(self.rate)}
 
 
+class _SpatialDropout(_Noise):
+    """Dropout of whole feature maps."""
+
+    rate = Strength((0.0, 1.0))
+    rank: int
+
+    def call(self, inputs: Any, training: bool | None = False) -> Any:
+        if not self._acts(inputs, training):
+            return inputs
+        first = getattr(self, "data_format", "channels_last") == "channels_first"
+        space = (1,) * (self.rank - 2)
+        return dropout(inputs, self.rate, self.seed_generator, (None, None, *space) if first else (None, *space, None))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "rate": float(self.rate)}
+
+
+@keras.saving.register_keras_serializable(package="regularity")
+class SpatialDropout1D(_SpatialDropout, keras.layers.SpatialDropout1D):
+    """Keras's `SpatialDropout1D`, on inputs of (rows, steps, features), with a rate that is a weight.
+
+    Args:
+        rate: Share of feature maps set to 0 in training, a number from 0 (off) to 1.
+        seed: Integer seed of the masks; None for one drawn anew.
+
+    Raises:
+        ValueError: If `rate` is not a number from 0 to 1.
+
+    Example:
+        >>> import numpy as np, regularity as rg
+        >>> outputs = np.asarray(rg.layers.SpatialDropout1D(0.5, seed=0)(np.ones((8, 3, 4)), training=True))
+        >>> bool((outputs == outputs[:, :1]).all())
+        True
+
+    Tompson et al., "Efficient object localization using convolutional networks", 2015.
+    """
+
+    rank = 3
+
+    def __init__(self, rate: Any, seed: int | None = None, name: str | None = None, dtype: Any = None) -> None:
+        keras.layers.SpatialDropout1D.__init__(self, 0.5, seed=seed, name=name, dtype=dtype)
+        self.rate = rate
+
+
+@keras.saving.register_keras_serializable(package="regularity")
+class SpatialDropout2D(_SpatialDropout, keras.layers.SpatialDropout2D):
+    """Keras's `SpatialDropout2D`, on inputs of (rows, height, width, channels), with a rate that is a weight.
+
+    Args:
+        rate: Share of feature maps set to 0 in training, a number from 0 (off) to 1.
+        data_format: `channels_last` or `channels_first`; None for Keras's setting.
+        seed: Integer seed of the masks; None for one drawn anew.
+
+    Raises:
+        ValueError: If `rate` is not a number from 0 to 1.
+
+    Tompson et al., "Efficient object localization using convolutional networks", 2015.
+    """
+
+    rank = 4
+
+    def __init__(
+        self,
+        rate: Any,
+        data_format: str | None = None,
+        seed: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        keras.layers.SpatialDropout2D.__init__(self, 0.5, data_format=data_format, seed=seed, name=name, dtype=dtype)
+        self.rate = rate
+
+
+@keras.saving.register_keras_serializable(package="regularity")
+class SpatialDropout3D(_SpatialDropout, keras.layers.SpatialDropout3D):
+    """Keras's `SpatialDropout3D`, on inputs of (rows, depth, height, width, channels), with a rate that is a weight.
+
+    Args:
+        rate: Share of feature maps set to 0 in training, a number from 0 (off) to 1.
+        data_format: `channels_last` or `channels_first`; None for Keras's setting.
+        seed: Integer seed of the masks; None for one drawn anew.
+
+    Raises:
+        ValueError: If `rate` is not a number from 0 to 1.
+
+    Tompson et al., "Efficient object localization using convolutional networks", 2015.
+    """
+
+    rank = 5
+
+    def __init__(
+        self,
+        rate: Any,
+        data_format: str | None = None,
+        seed: int | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        keras.layers.SpatialDropout3D.__init__(self, 0.5, data_format=data_format, seed=seed, name=name, dtype=dtype)
+        self.rate = rate
+
+
+@keras.saving.register_keras_serializable(package="regularity")
+class GaussianDropout(keras.layers.GaussianDropout, _Noise):
+    """Keras's `GaussianDropout` with a rate that is a weight.
+
+    Args:
+        rate: Of the dropout with the same variance: the noise has a standard deviation of `sqrt(rate / (1 - rate))`. A
+            number from 0 (off) to 1.
+        seed: Integer seed of the noise; None for one drawn anew.
+
+    Raises:
+        ValueError: If `rate` is not a number from 0 to 1.
+
+    Example:
+        >>> import numpy as np, regularity as rg
+        >>> layer = rg.layers.GaussianDropout(0.5, seed=0)
+        >>> bool(abs(np.asarray(layer(np.ones((100, 100)), training=True)).std() - 1) < 0.05)
+        True
+
+    Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014, section 10.
+    """
+
+    rate = Strength((0.0, 1.0))
+
+    def __init__(self, rate: Any, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(0.5, seed=seed, **kwargs)
+        self.rate = rate
+
+    def call(self, inputs: Any, training: bool | None = False) -> Any:
+        return gaussian_dropout(inputs, self.rate, self.seed_generator) if self._acts(inputs, training) else inputs
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "rate": float(self.rate)}
+
+
+@keras.saving.register_keras_serializable(package="regularity")
+class GaussianNoise(keras.layers.GaussianNoise, _Noise):
+    """Keras's `GaussianNoise` with a standard deviation that is a weight.
+
+    Args:
+        stddev: Standard deviation of the noise, a number from 0 (off) up.
+        seed: Integer seed of the noise; None for one drawn anew.
+
+    Raises:
+        ValueError: If `stddev` is negative, NaN or infinite.
+
+    Example:
+        >>> import numpy as np, regularity as rg
+        >>> layer = rg.layers.GaussianNoise(0.0, seed=0)
+        >>> float(np.asarray(layer(np.ones((2, 2)), training=True)).max())
+        1.0
+
+    Bishop, "Training with noise is equivalent to Tikhonov regularization", 1995.
+    """
+
+    stddev = Strength((0.0, math.inf))
+
+    def __init__(self, stddev: Any, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(1.0, seed=seed, **kwargs)
+        self.stddev = stddev
+
+    def call(self, inputs: Any, training: bool | None = False) -> Any:
+        return gaussian_noise(inputs, self.stddev, self.seed_generator) if self._acts(inputs, training) else inputs
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "stddev": float(self.stddev)}
+
+
+@keras.saving.register_keras_serializable(package="regularity")
+class AlphaDropout(keras.layers.AlphaDropout, _Noise):
+    """Keras's `AlphaDropout`, for networks of SELU units, with a rate that is a weight.
+
+    Args:
+        rate: Share of units set to SELU's floor in training, a number from 0 (off) to 1.
+        noise_shape: Shape of the mask, as in Keras; None for one draw a unit.
+        seed: Integer seed of the masks; None for one drawn anew.
+
+    Raises:
+        ValueError: If `rate` is not a number from 0 to 1.
+
+    Klambauer et al., "Self-normalizing neural networks", 2017.
+    """
+
+    rate = Strength((0.0, 1.0))
+
+    def __init__(
+        self, rate: Any, noise_shape: tuple[int | None, ...] | None = None, seed: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(0.5, noise_shape=noise_shape, seed=seed, **kwargs)
+        self.rate = rate
+
+    def call(self, inputs: Any, training: bool | None = False) -> Any:
+        if not self._acts(inputs, training):
+            return inputs
+        return alpha_dropout(inputs, self.rate, self.seed_generator, self.noise_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "rate": float(self.rate)}
+
+
+@keras.saving.register_keras_serializable(package="regularity")
+class DropPath(_Noise):
+    """Drops the whole of what it is given, row by row: put at the end of a residual branch, it is stochastic depth.
+
+    Args:
+        rate: Share of rows set to 0 in training, the others scaled up; a number from 0 (off) to 1.
+        seed: Integer seed of the masks; None for one drawn anew.
+
+    Raises:
+        ValueError: If `rate` is not a number from 0 to 1.
+
+    Example:
+        >>> import numpy as np, regularity as rg
+        >>> outputs = np.asarray(rg.layers.DropPath(0.5, seed=0)(np.ones((6, 3)), training=True))
+        >>> bool((outputs == outputs[:, :1]).all())
+        True
+
+    Huang et al., "Deep networks with stochastic depth", 2016.
+    """
+
+    rate = Strength((0.0, 1.0))
+
+    def __init__(self, rate: Any, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+        self.rate = rate
+        self.built = True  # it has no weights to make
+
+    def call(self, inputs: Any, training: bool | None = False) -> Any:
+        return drop_path(inputs, self.rate, self.seed_generator) if self._acts(inputs, training) else inputs
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "rate": float(self.rate), "seed": self.seed}
+
+
+_HIDDEN = "the outputs of hidden activations, and every {} layer that is there; never the model's output"
+
 TECHNIQUES = (
     Technique(
         name="dropout",
         place="activations",
+        hook="layer",
         summary="Sets a random share of a layer's outputs to zero at each training step and scales up the rest.",
+        helps="Hidden layers are wide and the training score is far above the held-out one.",
+        hurts="Layers are narrow, or batch normalization follows, whose statistics then differ between training and use.",
         unit="share of units dropped",
         limits=(0.0, 1.0),
         range=(0.0, 0.8),
         scale="linear",
-        acts_on="the outputs of hidden activations, and every Dropout layer that is there; never the model's output",
+        acts_on=_HIDDEN.format("Dropout"),
         at_inference="nothing: the expectation is the plain model",
         paper="Srivastava et al. 2014, Dropout: a simple way to prevent neural networks from overfitting",
         function=dropout,
-        component=Dropout,
+        components=(Dropout,),
         stock={keras.layers.Dropout: "rate", Dropout: "rate"},
+    ),
+    Technique(
+        name="spatial_dropout",
+        place="activations",
+        hook="layer",
+        summary="Sets whole feature maps to zero at each training step and scales up the rest.",
+        helps="Neighbours are alike, as in images and sequences, so that dropping single units takes little away.",
+        hurts="There are few feature maps.",
+        unit="share of feature maps dropped",
+        limits=(0.0, 1.0),
+        range=(0.0, 0.6),
+        scale="linear",
+        acts_on=_HIDDEN.format("SpatialDropout").replace("activations", "activations with space or time"),
+        at_inference="nothing: the expectation is the plain model",
+        paper="Tompson et al. 2015, Efficient object localization using convolutional networks",
+        function=dropout,
+        components=(SpatialDropout1D, SpatialDropout2D, SpatialDropout3D),
+        stock=dict.fromkeys(
+            (
+                *(keras.layers.SpatialDropout1D, keras.layers.SpatialDropout2D, keras.layers.SpatialDropout3D),
+                *(SpatialDropout1D, SpatialDropout2D, SpatialDropout3D),
+            ),
+            "rate",
+        ),
+    ),
+    Technique(
+        name="gaussian_dropout",
+        place="activations",
+        hook="layer",
+        summary="Multiplies a layer's outputs by Gaussian noise around 1 at each training step.",
+        helps="As dropout does, where units should be shaken rather than lost.",
+        hurts="Rates near 1, where the noise has no bound.",
+        unit="rate of the dropout with the same variance",
+        limits=(0.0, 1.0),
+        range=(0.0, 0.8),
+        scale="linear",
+        acts_on=_HIDDEN.format("GaussianDropout"),
+        at_inference="nothing: the expectation is the plain model",
+        paper="Srivastava et al. 2014, Dropout: a simple way to prevent neural networks from overfitting, section 10",
+        function=gaussian_dropout,
+        components=(GaussianDropout,),
+        stock={keras.layers.GaussianDropout: "rate", GaussianDropout: "rate"},
+    ),
+    Technique(
+        name="gaussian_noise",
+        place="activations",
+        hook="layer",
+        summary="Adds Gaussian noise to a layer's outputs at each training step.",
+        helps="Outputs are of a known size, as behind a normalization or a bounded activation.",
+        hurts="Nothing bounds the outputs: the network grows them until the noise is small beside them.",
+        unit="standard deviation of the noise, in units of the outputs",
+        limits=(0.0, math.inf),
+        range=(0.01, 2.0),
+        scale="log",
+        acts_on=_HIDDEN.format("GaussianNoise"),
+        at_inference="nothing: the expectation is the plain model",
+        paper="Bishop 1995, Training with noise is equivalent to Tikhonov regularization",
+        function=gaussian_noise,
+        components=(GaussianNoise,),
+        stock={keras.layers.GaussianNoise: "stddev", GaussianNoise: "stddev"},
+    ),
+    Technique(
+        name="alpha_dropout",
+        place="activations",
+        hook="layer",
+        summary="Sets a random share of a layer's outputs to SELU's floor and restores their mean and variance.",
+        helps="Networks of SELU units, which ordinary dropout would take out of their fixed point.",
+        hurts="Any other activation.",
+        unit="share of units dropped",
+        limits=(0.0, 1.0),
+        range=(0.0, 0.5),
+        scale="linear",
+        acts_on=_HIDDEN.format("AlphaDropout"),
+        at_inference="nothing: mean and variance are those of the plain model",
+        paper="Klambauer et al. 2017, Self-normalizing neural networks",
+        function=alpha_dropout,
+        components=(AlphaDropout,),
+        stock={keras.layers.AlphaDropout: "rate", AlphaDropout: "rate"},
+    ),
+    Technique(
+        name="drop_path",
+        place="activations",
+        hook="branch",
+        summary="Leaves out whole residual branches at each training step, row by row, and scales up the rest.",
+        helps="Deep residual networks: each step trains a shallower one.",
+        hurts="There are few blocks, or the branch is all there is.",
+        unit="share of rows for which the last branch is left out; that of the l-th of L branches is l / L of it",
+        limits=(0.0, 1.0),
+        range=(0.0, 0.5),
+        scale="linear",
+        acts_on="the branch of every residual block that ends in an addition, and every DropPath layer that is there",
+        at_inference="nothing: the expectation is the plain model",
+        paper="Huang et al. 2016, Deep networks with stochastic depth",
+        function=drop_path,
+        components=(DropPath,),
+        stock={DropPath: "rate"},
+    ),
+    Technique(
+        name="drop_connect",
+        place="activations",
+        hook="mask",
+        summary="Sets a random share of the weights to zero at each training step and scales up the rest.",
+        helps="Layers have many weights for each unit, as dense layers behind a convolution.",
+        hurts="Layers are narrow, or weights are shared by many positions, which all lose the same ones.",
+        unit="share of weights dropped",
+        limits=(0.0, 1.0),
+        range=(0.0, 0.6),
+        scale="linear",
+        acts_on="kernels of trainable layers; not biases, embeddings or normalization",
+        at_inference="nothing: the expectation is the plain model",
+        paper="Wan et al. 2013, Regularization of neural networks using DropConnect",
+        function=drop_connect,
     ),
     *(
         Technique(
             name=f"activity_{penalty.name}",
             place="activations",
+            hook="output",
             summary=f"Adds the {what} of a layer's outputs, averaged over the batch, to the loss.",
+            helps=helps,
+            hurts="Batch normalization follows, which undoes any scale.",
             unit=f"added to the loss per unit of the {what} of one row's outputs",
             limits=(0.0, math.inf),
             range=(1e-6, 1e-1),
@@ -104,9 +510,14 @@ TECHNIQUES = (
             paper="Glorot et al. 2011, Deep sparse rectifier neural networks; "
             "Merity et al. 2017, Revisiting activation regularization",
             function=penalty.function,
-            component=penalty.component,
+            components=penalty.components,
             stock=penalty.stock,
         )
-        for penalty, what in zip(weights.TECHNIQUES, ("sum of absolute values", "sum of squares"), strict=True)
+        for penalty, what, helps in zip(
+            weights.TECHNIQUES,
+            ("sum of absolute values", "sum of squares"),
+            ("Few units should answer to each row.", "Outputs grow without need, as in recurrent networks."),
+            strict=True,
+        )
     ),
 )

@@ -1,8 +1,13 @@
-"""Place 'update': what happens to the weights beside the optimizer's step."""
+"""Place 'update': what happens to the weights beside the optimizer's step, and which weights are kept in the end."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+import keras
+from keras import ops
+
+from regularity import _keras
 from regularity.catalogue._technique import Technique
 
 
@@ -11,11 +16,53 @@ def weight_decay(variable: Any, strength: Any, learning_rate: Any) -> Any:
     return variable - variable * strength * learning_rate
 
 
+def max_norm(variable: Any, inverse: Any, axis: Sequence[int]) -> Any:
+    """`w * min(1, bound / |w|)`, the norm over `axis`, with `inverse` 1 / bound and 0 for no bound."""
+    variable = ops.convert_to_tensor(variable)
+    excess = ops.sqrt(ops.sum(ops.square(variable), tuple(axis), keepdims=True)) * inverse
+    return ops.where(excess > 1, variable / ops.maximum(excess, 1), variable)
+
+
+def ema(momentum: Any, step: Any, begin: Any, length: Any) -> Any:
+    """What is kept of the average at each step: `momentum`, nothing at the first step."""
+    del length
+    return ops.where(step > begin, momentum, 0.0)
+
+
+def swa(share: Any, step: Any, begin: Any, length: Any) -> Any:
+    """What is kept of the average at each step: `1 - 1 / n` at the n-th step of the last `share` of training, nothing before.
+
+    So the average is the plain mean over those steps.
+    """
+    first = begin + ops.floor((1.0 - share) * length)  # the step after which weights count
+    n = ops.maximum(step + 1.0 - first, 1.0)
+    return 1.0 - 1.0 / n
+
+
+def _own_average(model: Any) -> float | None:
+    optimizer = _keras.innermost(model.optimizer)
+    return float(optimizer.ema_momentum) if optimizer.use_ema else None
+
+
+def _restore_average(optimizer: Any, momentum: float | None) -> None:
+    optimizer.use_ema = bool(momentum)
+    optimizer.ema_momentum = momentum or optimizer.ema_momentum
+
+
+def _refuses_average(model: Any) -> str | None:
+    if _own_average(model) is not None:
+        return "its optimizer averages weights already (use_ema=True): compile it without, or use the technique 'ema'."
+    return None
+
+
 TECHNIQUES = (
     Technique(
         name="weight_decay",
         place="update",
+        hook="decay",
         summary="Shrinks weights by a share of themselves at each step, apart from the gradient.",
+        helps="Nearly everywhere, above all under Adam, where an L2 penalty is distorted.",
+        hurts="Training is short or the learning rate small: then little decays, since the share is of the learning rate.",
         unit="share of the weight per step, times the learning rate",
         limits=(0.0, math.inf),
         range=(1e-4, 1.0),
@@ -24,5 +71,60 @@ TECHNIQUES = (
         at_inference="nothing",
         paper="Loshchilov and Hutter 2019, Decoupled weight decay regularization",
         function=weight_decay,
+    ),
+    Technique(
+        name="max_norm",
+        place="update",
+        hook="constraint",
+        summary="Shortens the incoming weights of each unit to a largest norm after each step.",
+        helps="The learning rate is high, as together with dropout: weights can't grow without end.",
+        hurts="A layer must grow large weights, such as one before a softmax over many classes.",
+        unit="largest Euclidean norm of a unit's incoming weights; None for no bound",
+        limits=(0.0, math.inf),
+        range=(0.3, 10.0),
+        scale="log",
+        acts_on="kernels of trainable layers, over all axes but the last; every kernel that has such a constraint",
+        at_inference="nothing",
+        paper="Srebro and Shraibman 2005, Rank, trace-norm and max-norm; Srivastava et al. 2014, Dropout",
+        function=max_norm,
+        stock={keras.constraints.MaxNorm: "max_value"},
+        inverted=True,
+    ),
+    Technique(
+        name="ema",
+        place="update",
+        hook="average",
+        summary="Keeps an exponential moving average of the weights, which takes their place in the end.",
+        helps="The learning rate does not fall to zero, batches are small or labels noisy.",
+        hurts="Training is shorter than the average is long (1 / (1 - momentum) steps), or there is batch normalization, "
+        "whose statistics belong to the weights that were not averaged.",
+        unit="share of the average that is kept at each step",
+        limits=(0.0, 1.0),
+        range=(0.0, 0.999),
+        scale="linear",
+        acts_on="all trainable weights",
+        at_inference="nothing: the weights are the averages",
+        paper="Polyak and Juditsky 1992, Acceleration of stochastic approximation by averaging",
+        function=ema,
+        given=_own_average,
+        restore=_restore_average,
+    ),
+    Technique(
+        name="swa",
+        place="update",
+        hook="average",
+        summary="Takes the mean of the weights over the last share of training.",
+        helps="Training is long enough to wander about a minimum.",
+        hurts="Weights still move much in that share, or there is batch normalization, whose statistics belong to the "
+        "weights that were not averaged.",
+        unit="share of the training's steps, its last, that is averaged",
+        limits=(0.0, 1.0),
+        range=(0.0, 0.75),
+        scale="linear",
+        acts_on="all trainable weights",
+        at_inference="nothing: the weights are the means",
+        paper="Izmailov et al. 2018, Averaging weights leads to wider optima and better generalization",
+        function=swa,
+        refuses=_refuses_average,
     ),
 )

@@ -140,6 +140,9 @@ TECHNIQUES = (
     Technique(
         name="l1",
         place="weights",
+        hook="penalty",
+        helps="Many inputs carry nothing, or a network with few weights that matter is wanted.",
+        hurts="Weights are many and all of them small; under Adam they come near zero, not to it.",
         summary="Adds the sum of absolute weights to the loss, which drives weights that carry little towards zero.",
         unit="added to the loss per unit of summed |w|",
         limits=(0.0, math.inf),
@@ -149,12 +152,15 @@ TECHNIQUES = (
         at_inference="nothing",
         paper="Tibshirani 1996, Regression shrinkage and selection via the lasso",
         function=l1,
-        component=L1,
+        components=(L1,),
         stock={keras.regularizers.L1: "l1", keras.regularizers.L1L2: "l1", L1: "l1", L1L2: "l1"},
     ),
     Technique(
         name="l2",
         place="weights",
+        hook="penalty",
+        helps="Rows are few and the training score is far above the held-out one.",
+        hurts="Under Adam it is divided by the gradient's size, so that weight_decay is often the better form.",
         summary="Adds the sum of squared weights to the loss, which keeps weights small.",
         unit="added to the loss per unit of summed w ** 2, with no factor of one half",
         limits=(0.0, math.inf),
@@ -165,7 +171,7 @@ TECHNIQUES = (
         paper="Hoerl and Kennard 1970, Ridge regression; "
         "Krogh and Hertz 1991, A simple weight decay can improve generalization",
         function=l2,
-        component=L2,
+        components=(L2,),
         stock={keras.regularizers.L2: "l2", keras.regularizers.L1L2: "l2", L2: "l2", L1L2: "l2"},
     ),
 )

@@ -43,11 +43,15 @@ class Queued(NamedTuple):
 class Chunk:
     """A chunk in training: its state on a device, and what its members have reported."""
 
-    def __init__(self, program: Program, plan: Plan, tasks: Sequence[Task], device: Any) -> None:
+    def __init__(self, program: Program, plan: Plan, tasks: Sequence[Task], device: Any, epoch_steps: int) -> None:
         self.program, self.plan, self.tasks, self.device = program, plan, tasks, device
         # drawn where the model is: under another default device JAX would compile each draw once more
         started = program.start(
-            [t.strengths for t in tasks], [t.seed for t in tasks], [t.learning_rate for t in tasks], plan.fresh
+            [t.strengths for t in tasks],
+            [t.seed for t in tasks],
+            [t.learning_rate for t in tasks],
+            plan.fresh,
+            [t.epochs * epoch_steps for t in tasks],
         )
         self.state: State = jax.device_put(started, device)
         self.outcomes = [Outcome() for _ in tasks]
@@ -185,7 +189,7 @@ class RowLanes(Lanes):
         stop: threading.Event,
         advance: Callable[[int], None],
     ) -> list[Outcome]:
-        chunk = Chunk(self.program, self.plan, queued.tasks, device)
+        chunk = Chunk(self.program, self.plan, queued.tasks, device, -(-longest // self.plan.batch_size))
         data, shared = self.place("data", self.plan.data.batch(), device), self.shared(device)
         for epoch in range(max(task.epochs for task in queued.tasks)):
             if stop.is_set():
@@ -276,8 +280,9 @@ class StreamLanes(Lanes):
     """Training on a stream: each batch is read once and trains every chunk, so all chunks are in memory at once."""
 
     def train(self, chunks: Sequence[Queued], advance: Callable[[int], None]) -> Iterator[list[Outcome]]:
+        steps = self._epoch_steps()
         held = [
-            Chunk(self.program, self.plan, queued.tasks, self.lanes[n % len(self.lanes)])
+            Chunk(self.program, self.plan, queued.tasks, self.lanes[n % len(self.lanes)], steps)
             for n, queued in enumerate(chunks)
         ]
         with ThreadPoolExecutor(min(len(self.lanes), len(chunks))) as lanes:
@@ -290,6 +295,19 @@ class StreamLanes(Lanes):
                     chunk.record(report, self.validate(chunk), None)
                     advance(sum(epoch < task.epochs for task in queued.tasks[: queued.members]))
         yield from (chunk.finish() for chunk in held)
+
+    def _epoch_steps(self) -> int:
+        """How many batches an epoch has, or 0 where the stream doesn't tell and nothing asks."""
+        try:
+            return len(self.plan.data)
+        except TypeError:
+            if self.program.model.__dict__["_clock"] is None:
+                return 0
+            raise ValueError(
+                "Expected a stream that tells how many batches it has, since a recipe depends on how long training is. "
+                f"Received: {type(self.plan.data).__name__} without a length. Pass arrays, or a PyDataset or tf.data.Dataset "
+                "of known size."
+            ) from None
 
     def _advance(self, chunk: Chunk, finite: np.ndarray, block: Data) -> np.ndarray:
         """Train a chunk on the batches of a block; returns which members have been finite so far."""

@@ -60,7 +60,7 @@ class Population:
             return chunk_size(self.program, members, len(self.lanes))
 
         def trial(size: int, device: Any, steps: int) -> None:
-            chunk = Chunk(self.program, plan, [tasks[0]] * size, device)
+            chunk = Chunk(self.program, plan, [tasks[0]] * size, device, steps)
             order = np.zeros((steps, size, min(plan.batch_size, plan.data.rows)), "int32")
             data, shared = self._work.place("data", plan.data.batch(), device), self._work.shared(device)
             jax.block_until_ready(self._work.call("advance", device, chunk.state, shared, chunk.frozen, data, order))

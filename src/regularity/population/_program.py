@@ -102,8 +102,12 @@ class Program:
         seeds: Sequence[int],
         learning_rates: Sequence[float | None],
         fresh: bool,
+        steps: Sequence[int],
     ) -> State:
-        """The first state of members, on the host, one for each of `strengths`, `seeds` and `learning_rates`."""
+        """The first state of members, on the host, one for each of `strengths`, `seeds`, `learning_rates` and `steps`.
+
+        `steps` is how many each will take in all.
+        """
         members = len(seeds)
         # stacked on the host: eager JAX would compile a small program for each variable
         state = State(*[[np.repeat(np.asarray(a)[None], members, 0) for a in group] for group in self.own_start])
@@ -121,6 +125,10 @@ class Program:
             state[group][i] = np.array(
                 [g if r is None else r for g, r in zip(given, learning_rates, strict=True)], given.dtype
             )
+        clock = self.model.__dict__["_clock"]
+        if clock is not None:
+            group, i = where[id(clock)]
+            state[group][i][:, 1] = steps
         if fresh:
             for (variable, _), values in zip(self._drawn, self._draw(seeds), strict=True):
                 group, i = where[id(variable)]

@@ -1,8 +1,8 @@
 """`rg.train`: any number of recipes and seeds, trained at once."""
 
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from regularity import _keras
 from regularity import data as _data
+from regularity.catalogue import CATALOGUE
 from regularity.population import _worker
 from regularity.population._population import Population
 from regularity.population._progress import Progress
@@ -144,17 +145,33 @@ class Trainer:
 
     def __init__(self, model: Any, plan: Plan, members: int) -> None:
         self._model, self._plan, self._members = model, plan, members
-        self._population: Population | None = None
+        self._populations: dict[tuple[str, ...], Population] = {}
 
     def train(self, tasks: Sequence[Task], verbose: Any = 0) -> list[Outcome]:
         """Train tasks, all with strengths for the same sites, and return what became of them in their order."""
         with Progress(len(tasks), sum(task.epochs for task in tasks), verbose) as progress:
             if keras.backend.backend() != "jax":
                 return _worker.train_elsewhere(self._model, tasks, self._plan, self._members, progress.advance)
-            if self._population is None:
-                regularized = regularize(self._model, sites_of(self._model), tasks[0].strengths)
-                self._population = Population(regularized, self._plan, self._members)
-            return self._population.run(tasks, progress.advance)
+            return self.train_here(tasks, progress.advance)
+
+    def train_here(self, tasks: Sequence[Task], advance: Callable[[int], None]) -> list[Outcome]:
+        """Train tasks on JAX in this process: those that have a technique which multiplies a step apart from the others."""
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for i, task in enumerate(tasks):
+            absent = tuple(k for k, v in task.strengths.items() if not v and CATALOGUE[k.partition("@")[0]].apart)
+            groups.setdefault(absent, []).append(i)
+        outcomes: list[Any] = [None] * len(tasks)
+        for absent, members in groups.items():
+            there = [
+                replace(tasks[i], strengths={k: v for k, v in tasks[i].strengths.items() if k not in absent})
+                for i in members
+            ]
+            if absent not in self._populations:
+                regularized = regularize(self._model, sites_of(self._model), there[0].strengths)
+                self._populations[absent] = Population(regularized, self._plan, self._members)
+            for i, outcome in zip(members, self._populations[absent].run(there, advance), strict=True):
+                outcomes[i] = outcome
+        return outcomes
 
 
 def strengths_for(model: Any, sites: Sequence[Site], recipes: Sequence[Recipe]) -> list[dict[str, float]]:

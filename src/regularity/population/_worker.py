@@ -62,9 +62,7 @@ def train_elsewhere(
 
 
 def _work(folder: str) -> None:
-    from regularity.population._population import Population
-    from regularity.recipe import sites_of
-    from regularity.recipe._regularized import regularize
+    from regularity.population._train import Trainer
 
     custom_objects, config, tasks, plan, members = cloudpickle.loads(Path(folder, "sent").read_bytes())
     advance = _teller(sys.stdout)
@@ -73,8 +71,7 @@ def _work(folder: str) -> None:
         with keras.saving.custom_object_scope(custom_objects):
             model = keras.saving.load_model(Path(folder, "model.keras"), compile=False, safe_mode=False)
             model.compile_from_config(config)
-        regularized = regularize(model, sites_of(model), tasks[0].strengths)
-        outcomes = Population(regularized, plan, members).run(tasks, advance)
+        outcomes = Trainer(model, plan, members).train_here(tasks, advance)
     Path(folder, "returned").write_bytes(cloudpickle.dumps(outcomes))
 
 

@@ -26,7 +26,8 @@ class Recipe:
 
     Args:
         techniques: Keys and strengths: a number, or a mapping with the key `strength`. The keys `epochs` (whole
-            number from 1) and `learning_rate` (above 0) are fields of their own.
+            number from 1) and `learning_rate` (above 0) are fields of their own. Where a strength is a bound, as that of
+            `max_norm` and `clip_norm`, None is 'off'.
 
     Raises:
         ValueError: If a technique, a field or a strength is not one that the catalogue allows.
@@ -53,7 +54,7 @@ class Recipe:
         self._strengths = {key: _checked_entry(key, value) for key, value in entries.items()}
 
     @property
-    def strengths(self) -> Mapping[str, float]:
+    def strengths(self) -> Mapping[str, float | None]:
         """The strengths by key, without the fields."""
         return MappingProxyType(self._strengths)
 
@@ -108,7 +109,7 @@ class Recipe:
                 f'Expected a recipe as JSON, such as {{"l2": 0.001}}. Received: {text!r} ({error})'
             ) from None
 
-    def __getitem__(self, key: str) -> float:
+    def __getitem__(self, key: str) -> float | None:
         return self._strengths[key]
 
     def __eq__(self, other: object) -> bool:
@@ -157,19 +158,19 @@ def sites_of(model: Any) -> list[_sites.Site]:
 def as_given(model: Any) -> Recipe:
     """The recipe of a compiled model as it is: every strength it brings, under names made from its layers."""
     sites = sites_of(model)
-    entries: dict[str, float] = {}
-    for name in CATALOGUE:
+    entries: dict[str, float | None] = {}
+    for name, technique in CATALOGUE.items():
         given = [site for site in sites if site.technique == name and site.given is not None]
         reached = [site for site in sites if site.technique == name and (site.default or site.given is not None)]
         same = {site.given for site in given}
         if given and given == reached and len(same) == 1:
-            entries[name] = float(same.pop() or 0.0)
+            entries[name] = technique.outside(float(same.pop() or 0.0))
         else:
-            entries.update({site.key: float(site.given or 0.0) for site in given})
+            entries.update({site.key: technique.outside(float(site.given or 0.0)) for site in given})
     return Recipe(entries)
 
 
-def _checked_entry(key: Any, value: Any) -> float:
+def _checked_entry(key: Any, value: Any) -> float | None:
     if not isinstance(key, str):
         raise TypeError(f"Expected a string such as 'l2' or 'l2@dense*' as key of a recipe. Received: {key!r}")
     name, at, pattern = key.partition("@")
@@ -188,7 +189,7 @@ def _checked_entry(key: Any, value: Any) -> float:
                 f"({name!r} has no further parameters). Received: {dict(value)!r}"
             )
         value = value["strength"]
-    return checked_strength(value, key, CATALOGUE[name].limits)
+    return CATALOGUE[name].checked(value, key)
 
 
 def _checked_epochs(value: Any) -> int | None:

@@ -1,5 +1,6 @@
 """The model that a recipe makes: the user's, built anew, with strengths as weights; and the way back to plain Keras."""
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -8,18 +9,16 @@ import numpy as np
 
 from regularity import _keras
 from regularity.catalogue import CATALOGUE, HidesStrengths, add_strength
-from regularity.catalogue.activations import Dropout
 from regularity.catalogue.weights import stock_penalty
-from regularity.recipe._sites import Site, as_number, find_sites, given_strength
+from regularity.recipe._optimizing import constrained_axes, take_over
+from regularity.recipe._sites import Site, as_number, component, find_sites, given_strength, variables_by_path
+from regularity.recipe._step import Acting, TrainingStep, in_step
 
 _NAME = "regularity>Regularized"
 
 
-class Regularized(HidesStrengths):
-    """What `Recipe.apply` adds to the class of the user's model: strengths, and what depends on them.
-
-    The model's own methods (`call`, `train_step`, `compute_loss`, metrics) stay as they are.
-    """
+class Regularized(TrainingStep, HidesStrengths):
+    """What `Recipe.apply` adds to the class of the user's model: strengths, and what depends on them."""
 
     regularity_strengths: dict[str, keras.Variable]
     _given: Callable[[], keras.Model]  # a call, since Keras would save a model that it finds as an attribute
@@ -27,7 +26,10 @@ class Regularized(HidesStrengths):
 
     @property
     def strengths(self) -> dict[str, keras.Variable]:
-        """Each strength by its key `technique@path`: assign to one and the next step uses it."""
+        """Each strength by its key `technique@path`, or `technique`: assign to one and the next step uses it.
+
+        Where the strength in a recipe is a bound, as that of `max_norm`, this one is 1 / bound, and 0 is 'off'.
+        """
         return dict(self.__dict__["regularity_strengths"])
 
     def to_keras(self) -> keras.Model:
@@ -40,9 +42,8 @@ class Regularized(HidesStrengths):
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         super().compile(*args, **kwargs)  # type: ignore[misc]
-        decay = [s for s in self.__dict__["_sites"] if CATALOGUE[s.technique].place == "update"]
-        if decay:
-            self.__dict__["regularity_strengths"].update(_take_over_decay(self, decay, self.__dict__["_values"]))
+        strengths, self.__dict__["_clock"] = take_over(self, self.__dict__["_sites"], self.__dict__["_values"])
+        self.__dict__["regularity_strengths"].update(strengths)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -50,12 +51,16 @@ class Regularized(HidesStrengths):
 
     def get_config(self) -> dict[str, Any]:
         given = keras.saving.serialize_keras_object(self.__dict__["_given"]())
-        return {"model": given, "strengths": {key: as_number(v) for key, v in self.strengths.items()}}
+        seeds = {path: np.asarray(g.state).tolist() for path, g in _keras.seed_generators(self)}
+        return {"model": given, "strengths": {key: as_number(v) for key, v in self.strengths.items()}, "seeds": seeds}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "Regularized":
         given = keras.saving.deserialize_keras_object(config["model"], custom_objects=custom_objects)
-        return regularize(given, find_sites(given), config["strengths"], compiled=False)
+        applied = regularize(given, find_sites(given), config["strengths"], compiled=False)
+        for path, generator in _keras.seed_generators(applied):
+            generator.state.assign(np.array(config["seeds"][path], "uint32"))
+        return applied
 
 
 keras.saving.register_keras_serializable(package="regularity", name="Regularized")(Regularized)
@@ -86,18 +91,25 @@ def regularize(
         )
     sites = [site for site in sites if site.key in values]
     names = put_in_names(model, sites)
-    new = {s.path: Dropout(values[s.key], name=names[s.path].rpartition("/")[2]) for s in sites if s.kind == "after"}
+    new: dict[str, dict[str, Any]] = {}  # the layers to put in, by path of the layer before them and by key
+    for site in sites:
+        if site.kind == "after":
+            kind = _component(site)
+            new.setdefault(site.path, {})[site.key] = kind(values[site.key], name=names[site.key].rpartition("/")[2])
     with _keras.recorded_initializers() as initializers:
-        applied = rebuild(model, new)
+        applied = rebuild(model, {path: list(put_in.values()) for path, put_in in new.items()})
     layers = dict(_keras.walk(applied))
     strengths: dict[str, keras.Variable] = {}
     for site in sites:
         if site.kind == "after":
-            strengths[site.key] = new[site.path].rate
+            layer = new[site.path][site.key]
         elif site.kind == "layer":
-            layer = layers[site.path]
-            _keras.become(layer, Dropout, {**layer.get_config(), "rate": values[site.key]})
-            strengths[site.key] = layer.rate
+            layer, stock = layers[site.path], CATALOGUE[site.technique].stock
+            config = {**layer.get_config(), stock[type(layer)]: values[site.key]}
+            _keras.become(layer, _component(site, layer), config, tuple(stock.values()))
+        else:
+            continue
+        strengths[site.key] = getattr(layer, CATALOGUE[site.technique].stock[type(layer)])
 
     base = type(applied)
     kind = type("Regularized", (Regularized, base), {"__module__": __name__})
@@ -109,22 +121,23 @@ def regularize(
         _sites=sites,
         _values=dict(values),
         _strengths={},
+        _generators={},
+        _in_step=[],
         _initializers=initializers,
     )
     carry_regularizers(model, applied)
     _add_penalties(applied, layers, sites, values)
+    _add_masks(applied, layers, sites, values)
+    for site in sites:
+        if in_step(site.technique):
+            strength, technique = _add_strength(applied, site, values[site.key]), CATALOGUE[site.technique]
+            generator = _add_generator(applied, site) if technique.hook == "batch" else None
+            applied.__dict__["_in_step"].append(Acting(technique, strength, generator))
     applied.__dict__["regularity_strengths"].update(applied.__dict__["_strengths"])
     copy_state(model, applied)
     if compiled:
         _keras.compile_like(applied, model)
         carry_attributes(model, applied)
-        optimizer, update = _keras.innermost(applied.optimizer), [CATALOGUE[s.technique].place for s in sites]
-        if (
-            optimizer.weight_decay is not None
-            and "update" not in update
-            and not _keras.decays_in_its_own_way(optimizer)
-        ):
-            _take_over_decay(applied, [], {})  # the user's leaves out every variable, which its configuration forgets
     if init == "fresh":
         draw_fresh(applied, seed)
     if seed is not None:
@@ -133,8 +146,16 @@ def regularize(
     return applied
 
 
-def rebuild(model: Any, new: Mapping[str, Any]) -> Any:
-    """Build a model anew from its layers' configurations, with each layer of `new` put in behind the layer it names."""
+def _component(site: Site, layer: Any = None) -> Any:
+    """The class of ours that a site's technique puts in, or that takes the place of the `layer` which is there."""
+    technique = CATALOGUE[site.technique]
+    if layer is None:
+        return component(technique, site.rank)
+    return next(kind for kind in technique.components if isinstance(layer, kind) or issubclass(kind, type(layer)))
+
+
+def rebuild(model: Any, new: Mapping[str, Sequence[Any]]) -> Any:
+    """Build a model anew from its layers' configurations, with the layers of `new` put in behind the layer at each path."""
     copies: dict[int, Any] = {}
 
     def anew(layer: Any, path: str) -> Any:
@@ -149,7 +170,7 @@ def rebuild(model: Any, new: Mapping[str, Any]) -> Any:
             stack = [] if first is None else [first]
             for layer in model.layers:
                 path = prefix + layer.name
-                stack += [anew(layer, path), *([new[path]] if path in new else [])]
+                stack += [anew(layer, path), *new.get(path, ())]
             return type(model)(stack, name=model.name, trainable=model.trainable)
         names = {}
 
@@ -161,12 +182,14 @@ def rebuild(model: Any, new: Mapping[str, Any]) -> Any:
 
         def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
             outputs = operation(*args, **kwargs)
-            behind = new.get(names[id(operation)])
-            if behind is None:
-                return outputs
-            if isinstance(outputs, (list, tuple)):  # such as an LSTM that returns its state: the sequence comes first
-                return [behind(outputs[0]), *outputs[1:]]
-            return behind(outputs)
+            for behind in new.get(names[id(operation)], ()):
+                if isinstance(
+                    outputs, (list, tuple)
+                ):  # such as an LSTM that returns its state: the sequence comes first
+                    outputs = [behind(outputs[0]), *outputs[1:]]
+                else:
+                    outputs = behind(outputs)
+            return outputs
 
         return _keras.run_graph(model, clone, call)
 
@@ -231,9 +254,13 @@ def carry_attributes(source: Any, target: Any) -> None:
     """
     there = _keras.by_path(target)
     for path, layer in [("", source), *_keras.walk(source)]:
-        if path not in there or (path and (_keras.is_of_keras(layer) or isinstance(layer, Dropout))):
+        if path not in there or (path and (_keras.is_of_keras(layer) or _is_ours(layer))):
             continue
         _carry_attributes(layer, there[path])
+
+
+def _is_ours(layer: Any) -> bool:
+    return type(layer).__module__.startswith("regularity.")
 
 
 def _carry_attributes(source: Any, target: Any) -> None:
@@ -274,16 +301,16 @@ def _same(value: Any, other: Any) -> bool:
 
 
 def put_in_names(given: Any, sites: Sequence[Site]) -> dict[str, str]:
-    """The path of each layer that is put in, by the path of the layer before it; unlike all that are there."""
+    """The path of each layer that is put in, by the key of its site; unlike all that are there."""
     taken = {path for path, _ in _keras.walk(given)}
     names = {}
     for site in sites:
         if site.kind == "after":
-            name = f"{site.path}_dropout"
+            name = f"{site.path}_{site.technique}"
             while name in taken:
                 name += "_"
             taken.add(name)
-            names[site.path] = name
+            names[site.key] = name
     return names
 
 
@@ -312,11 +339,8 @@ def _add_penalties(applied: Any, layers: Mapping[str, Any], sites: Sequence[Site
     terms: dict[tuple[str, str], list[tuple[Callable[..., Any], keras.Variable]]] = {}
     for site in sites:
         technique = CATALOGUE[site.technique]
-        if technique.place == "weights" or site.kind == "output":
-            name = site.key.replace("/", "_").replace("@", "_at_")
-            with _keras.unlocked(applied):
-                variable = add_strength(applied, name, values[site.key])
-            applied.__dict__["_strengths"][site.key] = variable
+        if technique.hook in ("penalty", "output"):
+            variable = _add_strength(applied, site, values[site.key])
             terms.setdefault((site.kind, site.path), []).append((technique.function, variable))
     variables = variables_by_path(applied, layers)
     for (kind, path), penalties in terms.items():
@@ -326,17 +350,47 @@ def _add_penalties(applied: Any, layers: Mapping[str, Any], sites: Sequence[Site
         setattr(holder, slot, _summed(_other_penalty(getattr(holder, slot)), penalties))
 
 
-def variables_by_path(model: Any, layers: Mapping[str, Any]) -> dict[str, Any]:
-    """The trainable variables under the paths that sites have."""
-    found: dict[str, Any] = {}
-    for path, layer in [("", model), *layers.items()]:
-        for variable in _keras.own_variables(layer):
-            if variable.trainable:
-                name = f"{path}/{variable.name}".lstrip("/")
-                while name in found:
-                    name += "_"
-                found[name] = variable
-    return found
+def _add_masks(applied: Any, layers: Mapping[str, Any], sites: Sequence[Site], values: Mapping[str, float]) -> None:
+    """Have the layers of `sites` compute with other values of their variables in training."""
+    variables = variables_by_path(applied, layers)
+    masks: dict[str, list[tuple[Any, Callable[..., Any], keras.Variable, Any]]] = {}
+    for site in sites:
+        if CATALOGUE[site.technique].hook == "mask":
+            strength, generator = _add_strength(applied, site, values[site.key]), _add_generator(applied, site)
+            holder = site.path.rpartition("/")[0]
+            masks.setdefault(holder, []).append(
+                (variables[site.path], CATALOGUE[site.technique].function, strength, generator)
+            )
+    for path, held in masks.items():
+        _mask(layers[path], held)
+
+
+def _mask(layer: Any, masks: Sequence[tuple[Any, Callable[..., Any], keras.Variable, Any]]) -> None:
+    def masked(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if not _keras.is_training(layer):
+            return call(*args, **kwargs)
+        values = [(v, function(v.value, strength.value, generator)) for v, function, strength, generator in masks]
+        with _keras.other_values(values):
+            return call(*args, **kwargs)
+
+    _keras.wrap_call(layer, masked)
+
+
+def _add_strength(applied: Any, site: Site, value: float) -> keras.Variable:
+    """A strength that the model itself holds."""
+    with _keras.unlocked(applied):
+        variable = add_strength(applied, site.key.replace("/", "_").replace("@", "_at_"), value)
+    applied.__dict__["_strengths"][site.key] = variable
+    return variable
+
+
+def _add_generator(applied: Any, site: Site) -> Any:
+    """What a site of the model itself draws by."""
+    generator = keras.random.SeedGenerator()
+    with _keras.unlocked(applied):
+        setattr(applied, f"regularity_seeds_{len(applied.__dict__['_generators'])}", generator)
+    applied.__dict__["_generators"][site.key] = generator
+    return generator
 
 
 def _other_penalty(held: Any) -> Callable[[Any], Any] | None:
@@ -356,29 +410,6 @@ def _summed(
     return penalty
 
 
-def _take_over_decay(model: Any, sites: Sequence[Site], values: Mapping[str, float]) -> dict[str, keras.Variable]:
-    """Have the optimizer decay each variable by a strength of its own, held among the optimizer's variables."""
-    optimizer = _keras.innermost(model.optimizer)
-    variables = variables_by_path(model, dict(_keras.walk(model)))
-    strengths = {
-        s.key: keras.Variable(values[s.key], dtype="float32", trainable=False, name="weight_decay") for s in sites
-    }
-    by_variable = {id(variables[site.path]): strengths[site.key] for site in sites}
-    function = CATALOGUE["weight_decay"].function
-    for i, strength in enumerate(strengths.values()):  # one by one: the optimizer tracks variables, not lists of them
-        setattr(optimizer, f"regularity_weight_decay_{i}", strength)
-
-    def decay(trainable: list[Any]) -> None:
-        for variable in trainable:
-            strength = by_variable.get(id(variable))
-            if strength is not None:
-                rate = keras.ops.cast(optimizer.learning_rate, variable.dtype)
-                variable.assign(function(variable, keras.ops.cast(strength, variable.dtype), rate))
-
-    _keras.replace_weight_decay(optimizer, decay)
-    return strengths
-
-
 def fresh_seed(seed: int, *stream: int) -> int:
     """The seed of one of a model's random streams, 31 bits, from the seed of the whole model."""
     return int(np.random.SeedSequence([seed, *stream]).generate_state(1)[0]) & 0x7FFFFFFF
@@ -395,15 +426,22 @@ def seed_states(applied: Any, seeds: Sequence[int]) -> list[np.ndarray]:
     A generator's stream follows from the place of its layer in the user's model, so that a layer put in for one
     member of a population changes no random number of another.
     """
-    places = {path: i for i, (path, _) in enumerate(_keras.walk(applied.__dict__["_given"]()))}
-    names = put_in_names(applied.__dict__["_given"](), applied.__dict__["_sites"])
-    put_in = {name: places[path] for path, name in names.items()}
+    given, sites = applied.__dict__["_given"](), applied.__dict__["_sites"]
+    places = {path: i for i, (path, _) in enumerate(_keras.walk(given))}
+    names = put_in_names(given, sites)
+    put_in = {names[s.key]: (places[s.path], zlib.crc32(s.technique.encode())) for s in sites if s.key in names}
+    own = {id(generator): key for key, generator in applied.__dict__["_generators"].items()}
     streams = []
-    for path, _generator in _keras.seed_generators(applied):
+    for path, generator in _keras.seed_generators(applied):
         layer, _, number = f"/{path}".rpartition("/seed")
         layer = layer.removeprefix("/")
-        behind = layer in put_in and layer not in places
-        streams.append((put_in[layer] if behind else places.get(layer, len(places)), int(number), int(behind)))
+        if id(generator) in own:
+            streams.append((len(places), 0, zlib.crc32(own[id(generator)].encode())))
+        elif layer in put_in and layer not in places:
+            place, technique = put_in[layer]
+            streams.append((place, int(number), technique))
+        else:
+            streams.append((places.get(layer, len(places)), int(number), 0))
     return [np.array([[fresh_seed(seed, *stream), 0] for seed in seeds], "uint32") for stream in streams]
 
 
@@ -434,20 +472,28 @@ def _to_keras(applied: Any) -> keras.Model:
     given, sites = applied.__dict__["_given"](), applied.__dict__["_sites"]
     values = {key: as_number(variable) for key, variable in applied.strengths.items()}
     names = put_in_names(given, sites)
-    new = {
-        s.path: keras.layers.Dropout(values[s.key], name=names[s.path].rpartition("/")[2])
-        for s in sites
-        if s.kind == "after" and values[s.key]
-    }
+    new: dict[str, list[Any]] = {}
+    for site in sites:
+        stock = _stock_layer(site) if site.kind == "after" and values[site.key] else None
+        if stock is not None:
+            put_in = stock(values[site.key], name=names[site.key].rpartition("/")[2])
+            new.setdefault(site.path, []).append(put_in)
     plain = rebuild(given, new)
     carry_regularizers(given, plain)
     layers = dict(_keras.walk(plain))
     penalties: dict[tuple[str, str], dict[str, float]] = {}
     for site in sites:
         if site.kind == "layer":
-            layer = layers[site.path]
-            _keras.become(layer, keras.layers.Dropout, {**layer.get_config(), "rate": values[site.key]})
-        elif site.kind == "output" or CATALOGUE[site.technique].place == "weights":
+            layer, technique = layers[site.path], CATALOGUE[site.technique]
+            kind, config = _stock_layer(site, layer), layer.get_config()
+            names_of_strength = tuple(technique.stock.values())
+            if kind is None:  # Keras has none, and at inference it is nothing
+                base = {name: config[name] for name in ("name", "trainable", "dtype")}
+                _keras.become(layer, keras.layers.Identity, base, names_of_strength)
+            else:
+                config[technique.stock[kind]] = values[site.key]
+                _keras.become(layer, kind, config, names_of_strength)
+        elif CATALOGUE[site.technique].hook in ("penalty", "output"):
             name = site.technique.removeprefix("activity_")
             penalties.setdefault((site.kind, site.path), {})[name] = values[site.key]
     copy_state(applied, plain)
@@ -466,9 +512,39 @@ def _to_keras(applied: Any) -> keras.Model:
                     setattr(layer, slot, penalty)
     _keras.compile_like(plain, applied)
     carry_attributes(applied, plain)
-    _stock_decay(plain, variables, {s.path: values[s.key] for s in sites if CATALOGUE[s.technique].place == "update"})
+    _stock_decay(plain, variables, {s.path: values[s.key] for s in sites if CATALOGUE[s.technique].hook == "decay"})
+    _stock_constraints(plain, sites, variables, values)
+    for site in sites:
+        technique = CATALOGUE[site.technique]
+        if technique.restore is not None:
+            technique.restore(_keras.innermost(plain.optimizer), technique.outside(values[site.key]))
     _keras.innermost(plain.optimizer).build(plain.trainable_variables)  # else a file of it warns when loaded
     return plain
+
+
+def _stock_layer(site: Site, layer: Any = None) -> Any:
+    """Keras's own class of a layer that does what the technique of `site` does, or None."""
+    stock, own = CATALOGUE[site.technique].stock, _component(site, layer)
+    return next((kind for kind in own.__mro__ if kind in stock and kind is not own), None)
+
+
+def _stock_constraints(plain: Any, sites: Sequence[Site], variables: Mapping[str, Any], values: Any) -> None:
+    """Give variables Keras's own constraints, in the slots that layers have for them."""
+    layers = dict(_keras.walk(plain))
+    for site in sites:
+        technique = CATALOGUE[site.technique]
+        if technique.hook != "constraint":
+            continue
+        (kind, attribute), *_ = technique.stock.items()
+        variable, layer = variables[site.path], layers.get(site.path.rpartition("/")[0])
+        if variable.constraint is not None and given_strength(technique, variable.constraint) is None:
+            continue  # it has another, and Keras has one place
+        axis, bound = constrained_axes(variable, technique), technique.outside(values[site.key])
+        constraint = None if bound is None else kind(**{attribute: as_number(bound), "axis": list(axis)})
+        variable.constraint = constraint
+        for slot in (f"{variable.name}_constraint", f"{variable.name.removesuffix('_kernel')}_constraint"):
+            if hasattr(layer, slot):
+                setattr(layer, slot, constraint)
 
 
 def _stock_decay(plain: Any, variables: Mapping[str, Any], decays: Mapping[str, float]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from regularity import _keras
 from regularity.catalogue import CATALOGUE, Technique
+from regularity.catalogue.activations import DropPath
 
 _NORMALIZATION = (
     keras.layers.BatchNormalization,
@@ -20,6 +21,14 @@ _NORMALIZATION = (
     keras.layers.Normalization,
 )
 _ACTIVATION = (keras.layers.ReLU, keras.layers.LeakyReLU, keras.layers.PReLU, keras.layers.ELU)
+_NOISE = (
+    keras.layers.Dropout,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.AlphaDropout,
+    DropPath,
+)
+_MASKABLE = (keras.layers.Dense, keras.layers.EinsumDense, _keras.BaseConv, _keras.BaseDepthwiseConv)
 _NOT_KERNELS = ("bias", "embedding", "gamma", "beta", "alpha")
 
 
@@ -29,37 +38,57 @@ class Site:
 
     Args:
         technique: Name of the technique.
-        path: Path of the variable or layer, such as `encoder/dense/kernel`; unique for the technique.
-        kind: A `variable`, a layer's `output` (a penalty on it), a `layer` that is the technique, or `after` a layer.
+        path: Path of the variable or layer, such as `encoder/dense/kernel`; unique for the technique; empty for the `model`.
+        kind: A `variable`, a layer's `output` (a penalty on it), a `layer` that is the technique, `after` a layer, or the
+            whole `model`.
         names: What a pattern without a slash is matched with: the layer, those around it, the one a dropout follows.
         given: Strength in the user's model, None where the technique is not there.
         default: Whether a key without a pattern, or a pattern over layer names, reaches it though nothing is given.
+        rank: Number of axes of what a layer puts out, rows included, where it is known.
+        share: What a key that names it and others gives it of the strength.
     """
 
     technique: str
     path: str
-    kind: Literal["variable", "output", "layer", "after"]
+    kind: Literal["variable", "output", "layer", "after", "model"]
     names: tuple[str, ...]
     given: float | None
     default: bool
+    rank: int | None = None
+    share: float = 1.0
 
     @property
     def key(self) -> str:
         """The recipe key that reaches this site alone."""
-        return f"{self.technique}@{self.path}"
+        return self.technique if self.kind == "model" else f"{self.technique}@{self.path}"
 
 
 def find_sites(model: Any) -> list[Site]:
     """Return every site of `model`, technique by technique, in the order of its layers."""
-    hidden = dict(_hidden(model))
-    places = {"weights": _variable_sites, "update": _variable_sites, "activations": _activation_sites}
-    return [site for technique in CATALOGUE.values() for site in places[technique.place](model, technique, hidden)]
+    hidden, branches = dict(_hidden(model)), _branches(model)
+    return [site for technique in CATALOGUE.values() for site in _sites(model, technique, hidden, branches)]
+
+
+def _sites(
+    model: Any, technique: Technique, hidden: Mapping[str, "_Hidden"], branches: Sequence[tuple[str, Any]]
+) -> Iterator[Site]:
+    if technique.refuses is not None and technique.refuses(model) is not None:
+        return
+    if technique.reach == "model":
+        given = technique.given(model) if technique.given is not None else None
+        yield Site(technique.name, "", "model", (), given, True)
+    elif technique.reach == "variables":
+        yield from _variable_sites(model, technique)
+    elif technique.reach == "outputs":
+        yield from _output_sites(model, technique, hidden)
+    else:
+        yield from _layer_sites(model, technique, hidden, branches)
 
 
 def given_strength(technique: Technique, held: Any) -> float | None:
     """The strength of `technique` in an object of the user's model, stock or ours; None where it is another thing."""
     attribute = technique.stock.get(type(held))
-    return None if attribute is None else as_number(getattr(held, attribute))
+    return None if attribute is None else as_number(technique.inside(float(getattr(held, attribute))))
 
 
 def as_number(strength: Any) -> float:
@@ -67,9 +96,9 @@ def as_number(strength: Any) -> float:
     return float(str(np.float32(float(strength))))
 
 
-def _variable_sites(model: Any, technique: Technique, hidden: Mapping[str, Any]) -> Iterator[Site]:
-    del hidden
-    if technique.place == "update" and _keras.decays_in_its_own_way(_keras.innermost(model.optimizer)):
+def _variable_sites(model: Any, technique: Technique) -> Iterator[Site]:
+    optimizer = _keras.innermost(model.optimizer)
+    if technique.hook == "decay" and _keras.decays_in_its_own_way(optimizer):
         return
     taken: set[str] = set()
     for path, layer in [("", model), *_keras.walk(model)]:
@@ -80,12 +109,18 @@ def _variable_sites(model: Any, technique: Technique, hidden: Mapping[str, Any])
             while name in taken:
                 name += "_"
             taken.add(name)
-            if technique.place == "weights":
+            kernel = _is_kernel(layer, variable)
+            if technique.hook == "mask":
+                if kernel and isinstance(layer, _MASKABLE):
+                    yield Site(technique.name, name, "variable", tuple(path.split("/")), None, True)
+                continue
+            if technique.hook == "penalty":
                 given = given_strength(technique, variable.regularizer) or None
+            elif technique.hook == "constraint":
+                given = given_strength(technique, variable.constraint) or None
             else:
-                optimizer = _keras.innermost(model.optimizer)
                 given = float(optimizer.weight_decay) if _keras.decays(optimizer, variable) else None
-            yield Site(technique.name, name, "variable", tuple(path.split("/")), given, _is_kernel(layer, variable))
+            yield Site(technique.name, name, "variable", tuple(path.split("/")), given, kernel)
 
 
 def _is_kernel(layer: Any, variable: Any) -> bool:
@@ -96,25 +131,75 @@ def _is_kernel(layer: Any, variable: Any) -> bool:
     )
 
 
-def _activation_sites(model: Any, technique: Technique, hidden: Mapping[str, Any]) -> Iterator[Site]:
+def _output_sites(model: Any, technique: Technique, hidden: Mapping[str, "_Hidden"]) -> Iterator[Site]:
+    for path, layer in _keras.walk(model):
+        if layer.trainable:
+            given = given_strength(technique, layer.activity_regularizer) or None
+            after = hidden.get(path)
+            default = after is not None and after.activation
+            yield Site(technique.name, path, "output", tuple(path.split("/")), given, default)
+
+
+def _layer_sites(
+    model: Any, technique: Technique, hidden: Mapping[str, "_Hidden"], branches: Sequence[tuple[str, Any]]
+) -> Iterator[Site]:
+    ends = {path: (n + 1) / len(branches) for n, (path, _) in enumerate(branches)}
     for path, layer in _keras.walk(model):
         if not layer.trainable:
             continue  # a frozen part stays as it was pretrained, its dropout too
-        names = tuple(path.split("/"))
-        if not _is_layer(technique):
-            given = given_strength(technique, layer.activity_regularizer) or None
-            after = hidden.get(path)
-            yield Site(technique.name, path, "output", names, given, after is not None and after.activation)
-        elif given_strength(technique, layer) is not None:
-            follows = [other.name for other in hidden.values() if layer in other.dropouts]
-            yield Site(technique.name, path, "layer", (*names, *follows), given_strength(technique, layer), True)
-        elif path in hidden and not hidden[path].dropouts:
-            yield Site(technique.name, path, "after", names, None, hidden[path].activation)
+        names, rank = tuple(path.split("/")), _keras.output_rank(layer)
+        given = given_strength(technique, layer)
+        if given is not None:
+            follows = [other.name for other in hidden.values() if layer in other.noise]
+            yield Site(technique.name, path, "layer", (*names, *follows), given, True)
+        elif technique.hook == "branch":
+            if path in ends:
+                yield Site(technique.name, path, "after", names, None, True, rank, ends[path])
+        elif path in hidden and component(technique, rank) is not None and not _is_there(technique, hidden[path].noise):
+            yield Site(technique.name, path, "after", names, None, hidden[path].activation, rank)
 
 
-def _is_layer(technique: Technique) -> bool:
-    """Whether the technique's component is a layer that stands in the graph, not a penalty that a layer holds."""
-    return technique.component is not None and not issubclass(technique.component, keras.regularizers.Regularizer)
+def component(technique: Technique, rank: int | None) -> type | None:
+    """The class of `technique` that takes inputs of so many axes, or None."""
+    return next((kind for kind in technique.components if getattr(kind, "rank", rank) == rank), None)
+
+
+def _is_there(technique: Technique, noise: Sequence[Any]) -> bool:
+    """Whether one of the layers does what `technique` would do, or as good as."""
+    drops = issubclass(technique.components[0], keras.layers.Dropout)
+    return any(
+        given_strength(technique, layer) is not None or (drops and isinstance(layer, keras.layers.Dropout))
+        for layer in noise
+    )
+
+
+def _branches(model: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """The last layer of each residual branch, in the order of the blocks, with its path.
+
+    A branch is what is added to something that it was computed from, or, where both were computed from the same, what
+    has more weights on its way.
+    """
+    found: list[tuple[str, Any]] = []
+    if not _keras.is_rebuildable(model) or not model.built:
+        return found
+    before, behind = defaultdict(list), defaultdict(list)
+    for first, second in _keras.edges(model):
+        before[id(second)].append(first)
+        behind[id(first)].append(id(second))
+    ids = {key: [id(layer) for layer in layers] for key, layers in before.items()}
+    ancestors = {id(layer): _reached([id(layer)], ids) for layer in model.layers}
+    weights = {id(layer): sum(len(w.shape) >= 2 for w in layer.weights) for layer in model.layers}
+    for layer in sorted(model.layers, key=lambda layer: len(ancestors[id(layer)])):
+        if isinstance(layer, keras.Model) and layer.trainable:
+            found += _branches(layer, f"{prefix}{layer.name}/")
+        if not isinstance(layer, keras.layers.Add) or len(before[id(layer)]) != 2:
+            continue
+        ways = [ancestors.get(id(end), set()) for end in before[id(layer)]]
+        passed = [sum(weights.get(key, 0) for key in way - ways[1 - i]) for i, way in enumerate(ways)]
+        last = before[id(layer)][int(passed[1] > passed[0])]
+        if passed[0] != passed[1] and behind[id(last)] == [id(layer)] and last.trainable:
+            found.append((prefix + last.name, last))
+    return found
 
 
 @dataclass(frozen=True)
@@ -123,7 +208,7 @@ class _Hidden:
 
     name: str
     activation: bool
-    dropouts: tuple[Any, ...]  # the dropout layers on the way from it to the next layer with weights
+    noise: tuple[Any, ...]  # the layers like dropout on the way from it to the next layer with weights
 
 
 def _hidden(
@@ -131,7 +216,7 @@ def _hidden(
 ) -> Iterator[tuple[str, _Hidden]]:
     """Each layer of `model`, and of graphs inside it, that is not on the way to the output after the last kernel.
 
-    For a graph inside another, `followed` says whether kernels follow it there, `then` which dropout layers do.
+    For a graph inside another, `followed` says whether kernels follow it there, `then` which layers like dropout do.
     """
     if not _keras.is_rebuildable(model) or not model.built:
         return
@@ -149,13 +234,13 @@ def _hidden(
     for layer in model.layers:
         key, path = id(layer), prefix + layer.name
         on_the_way = _reached(behind[key], {k: v for k, v in behind.items() if k not in weighted})
-        dropouts = tuple(objects[k] for k in on_the_way if isinstance(objects[k], keras.layers.Dropout))
+        noise = tuple(objects[k] for k in on_the_way if isinstance(objects[k], _NOISE))
         if last & ({key} | on_the_way - weighted):
-            dropouts += then
-        if key in hidden and not isinstance(layer, (keras.layers.InputLayer, keras.layers.Dropout)):
-            yield path, _Hidden(layer.name, _is_activation(layer), dropouts)
+            noise += then
+        if key in hidden and not isinstance(layer, (keras.layers.InputLayer, *_NOISE)):
+            yield path, _Hidden(layer.name, _is_activation(layer), noise)
         if isinstance(layer, keras.Model) and layer.trainable:
-            yield from _hidden(layer, f"{path}/", key in hidden, dropouts)
+            yield from _hidden(layer, f"{path}/", key in hidden, noise)
 
 
 def _reached(start: Any, graph: Mapping[int, Sequence[int]]) -> set[int]:
@@ -177,8 +262,21 @@ def _is_activation(layer: Any) -> bool:
     return callable(activation) and activation not in (keras.activations.linear, keras.activations.softmax)
 
 
-def resolve(strengths: Mapping[str, float], sites: Sequence[Site], model: Any) -> dict[str, float]:
-    """Return the strength of every site that the model or the recipe gives one, by the site's key.
+def variables_by_path(model: Any, layers: Mapping[str, Any]) -> dict[str, Any]:
+    """The trainable variables under the paths that sites have."""
+    found: dict[str, Any] = {}
+    for path, layer in [("", model), *layers.items()]:
+        for variable in _keras.own_variables(layer):
+            if variable.trainable:
+                name = f"{path}/{variable.name}".lstrip("/")
+                while name in found:
+                    name += "_"
+                found[name] = variable
+    return found
+
+
+def resolve(strengths: Mapping[str, float | None], sites: Sequence[Site], model: Any) -> dict[str, float]:
+    """Return the strength, as the training step computes with it, of every site that model or recipe give one, by its key.
 
     What the model gives comes first, then keys without a pattern, then patterns in their order, then exact names:
     the later takes the place of the earlier, and nothing is added up.
@@ -198,13 +296,16 @@ def resolve(strengths: Mapping[str, float], sites: Sequence[Site], model: Any) -
         reached = [site for site in candidates if _reaches(pattern if at else None, site)]
         if not reached:
             raise ValueError(_nothing_reached(key, candidates, model))
-        resolved.update({site.key: strengths[key] for site in reached})
+        strength = CATALOGUE[name].inside(strengths[key])
+        resolved.update({site.key: strength * (1.0 if site.path == pattern else site.share) for site in reached})
     return resolved
 
 
 def _reaches(pattern: str | None, site: Site) -> bool:
     """Whether a key with this pattern (None: without one) reaches the site."""
     usual = site.default or site.given is not None
+    if site.kind == "model":
+        return pattern is None
     if pattern is None:
         return usual
     if "/" in pattern or site.path == pattern:
@@ -221,27 +322,48 @@ def _nothing_reached(key: str, candidates: Sequence[Site], model: Any) -> str:
         if at
         else f"model {model.name!r} has no place for it"
     )
-    if not candidates:
+    if candidates and candidates[0].kind == "model":
+        can = f"{name!r} acts on the whole training step: leave the pattern out."
+    elif not candidates:
         can = f"No layer of this model can take {name!r}: {_why_none(CATALOGUE[name], model)}"
     else:
         can = f"What would match: layers {_listed(names)}; paths {_listed(paths)}."
-        if _is_layer(CATALOGUE[name]):
+        if CATALOGUE[name].hook == "layer":
             can += f" {name} goes behind hidden layers, not behind the output."
             can += "" if _keras.is_rebuildable(model) else f" Elsewhere: {_why_none(CATALOGUE[name], model)}"
     return f"Invalid value received for argument `recipe`. Key {key!r}: {what}. {can}"
 
 
 def _why_none(technique: Technique, model: Any) -> str:
-    if technique.place == "update" and _keras.decays_in_its_own_way(_keras.innermost(model.optimizer)):
+    why = technique.refuses(model) if technique.refuses is not None else None
+    if why is not None:
+        return why
+    if technique.hook == "decay" and _keras.decays_in_its_own_way(_keras.innermost(model.optimizer)):
         return f"its optimizer {type(model.optimizer).__name__} has a weight decay of its own, which stays as it is."
-    if technique.place != "activations":
-        return "it has no trainable variables (is it frozen?)."
+    if technique.reach == "variables":
+        return (
+            "it has no trainable variables (is it frozen?)."
+            if technique.hook != "mask"
+            else ("it has no trainable kernels of dense or convolutional layers.")
+        )
     if not _keras.is_rebuildable(model):
         return (
             f"to put a layer in, the `call` of {type(model).__name__} would have to be rewritten. "
-            "Give the model a keras.layers.Dropout (a rate of 0 is enough) where it should act, or build the model as Functional or Sequential."
+            f"Give the model a {_layer_name(technique)} (a strength of 0 is enough) where it should act, or build the model "
+            "as Functional or Sequential."
         )
+    if technique.hook == "branch":
+        return "it has no residual block: no keras.layers.Add of a branch and what the branch was computed from."
+    if all(hasattr(kind, "rank") for kind in technique.components) and technique.components:
+        return "it has no hidden layer with space or time."
     return "it has no hidden layer, only an output."
+
+
+def _layer_name(technique: Technique) -> str:
+    kind = next(iter(technique.stock), None)
+    if kind is None:
+        return "layer of your own"
+    return f"{'keras' if kind.__module__.startswith('keras.') else 'rg'}.layers.{kind.__name__}"
 
 
 def _listed(names: Sequence[str], most: int = 12) -> str:

@@ -10,7 +10,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.metrics import get_scorer, get_scorer_names
 
 from regularity import _keras
-from regularity.data import Data, loss_name
+from regularity._keras import loss_name
+from regularity.data import Data
 
 _EPSILON = 1e-7  # Keras clips probabilities at this before the logarithm
 Kind = Literal["classes", "binary", "numbers", "other"]

@@ -1,0 +1,172 @@
+"""Place 'batch': rows change before the model sees them, and targets and weights along with them."""
+
+import math
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops, tree
+
+from regularity import _keras
+from regularity.catalogue._technique import Technique
+
+# Below this Beta(a, a) is drawn at it, where nearly all draws are 0 or 1: at 0 itself it is not a number.
+_SMALLEST_ALPHA = 1e-3
+
+
+class Pairs(NamedTuple):
+    """With what each row is mixed: `share` of its target and weight is its own, the rest is that of the row `other`.
+
+    Args:
+        other: Numbers of rows, of (rows,).
+        share: A number from 0 to 1.
+    """
+
+    other: Any
+    share: Any
+
+    def mix(self, a: Any) -> Any:
+        """`share` of each row of `a` and the rest of its partner; whole numbers become floating-point ones."""
+        a = ops.convert_to_tensor(a)
+        a = a if keras.backend.is_float_dtype(a.dtype) else ops.cast(a, keras.config.floatx())
+        share = ops.cast(self.share, a.dtype)
+        return share * a + (1 - share) * ops.take(a, self.other, axis=0)
+
+
+# Inputs of (rows, ...), one or a structure of them; and what becomes of the targets.
+Changed = tuple[Any, Pairs | None]
+
+
+def mixup(x: Any, alpha: Any, seed: Any) -> Changed:
+    """`share * a + (1 - share) * b` of each row `a` with another row `b`, `share ~ Beta(alpha, alpha)`; 0 is the identity."""
+    share = keras.random.beta((), *[ops.maximum(alpha, _SMALLEST_ALPHA)] * 2, dtype="float32", seed=seed)
+    pairs = Pairs(_others(x, seed), ops.where(ops.convert_to_tensor(alpha) > 0, share, 1.0))
+    return tree.map_structure(pairs.mix, x), pairs
+
+
+def cutmix(x: Any, probability: Any, seed: Any) -> Changed:
+    """With some probability, a part of each row comes from another row, and as much of its target.
+
+    The part is a random box of images (rows, height, width, channels), a stretch of sequences (rows, steps, features) or
+    a random set of features of (rows, features); its share of the row is uniform from 0 to 1.
+    """
+    draws = keras.random.uniform((2,), dtype="float32", seed=seed)
+    share = ops.where(draws[0] < probability, draws[1], 0.0)
+    other = _others(x, seed)
+    leaves, kept = [], []
+    for a in tree.flatten(x):
+        cut = _part(a, share, 1, seed)
+        leaves.append(ops.where(cut, ops.take(a, other, axis=0), a))
+        kept.append(1.0 - ops.mean(ops.cast(cut, "float32")))
+    return tree.pack_sequence_as(x, leaves), Pairs(other, sum(kept) / len(kept))
+
+
+def cutout(x: Any, share: Any, seed: Any) -> Changed:
+    """A part of each row, another for each, becomes 0: a box of images, a stretch of sequences, a random set of features.
+
+    A box or stretch may reach over the border, as in the paper, and then less of the row is cut.
+    """
+    rows = ops.shape(tree.flatten(x)[0])[0]
+    return tree.map_structure(lambda a: ops.where(_part(a, share, rows, seed), ops.zeros_like(a), a), x), None
+
+
+def input_noise(x: Any, stddev: Any, seed: Any) -> Changed:
+    """`x + stddev * noise`, `noise` standard normal."""
+
+    def noisy(a: Any) -> Any:
+        return a + ops.cast(stddev * keras.random.normal(ops.shape(a), dtype="float32", seed=seed), a.dtype)
+
+    return tree.map_structure(noisy, x), None
+
+
+def _others(x: Any, seed: Any) -> Any:
+    """A partner for each row, of (rows,)."""
+    return keras.random.shuffle(ops.arange(ops.shape(tree.flatten(x)[0])[0]), seed=seed)
+
+
+def _part(a: Any, share: Any, draws: int, seed: Any) -> Any:
+    """Which entries of each row are in a random part of about `share` of it: true or false, of (draws, ...)."""
+    if len(a.shape) <= 2:
+        return keras.random.uniform((draws, *a.shape[1:]), dtype="float32", seed=seed) < share
+    first = 2 if len(a.shape) > 3 and keras.config.image_data_format() == "channels_first" else 1
+    sides = range(first, first + max(len(a.shape) - 2, 1))
+    inside = ops.ones((draws, *(1 for _ in a.shape[1:])), "bool")
+    for axis in sides:
+        size = a.shape[axis]
+        half = ops.floor(size * ops.power(ops.convert_to_tensor(share, "float32"), 1 / len(sides))) / 2
+        centre = ops.floor(size * keras.random.uniform((draws,), dtype="float32", seed=seed))
+        at = ops.arange(size, dtype="float32")[None]
+        within = (at >= ops.ceil(centre[:, None] - half)) & (at < ops.ceil(centre[:, None] + half))
+        inside = inside & ops.reshape(within, (draws, *(size if i == axis else 1 for i in range(1, len(a.shape)))))
+    return inside
+
+
+TECHNIQUES = (
+    Technique(
+        name="mixup",
+        place="batch",
+        hook="batch",
+        summary="Trains on mixtures of pairs of rows and of their targets.",
+        helps="Classes overlap or labels are noisy; probabilities become better calibrated.",
+        hurts="Rows between two rows mean nothing, as with categories coded as numbers.",
+        unit="alpha of the Beta(alpha, alpha) that a row's share in the mixture is drawn from, one draw a batch",
+        limits=(0.0, math.inf),
+        range=(0.0, 1.0),
+        scale="linear",
+        acts_on="all inputs, which must be numbers, and all targets",
+        at_inference="nothing",
+        paper="Zhang et al. 2018, mixup: beyond empirical risk minimization",
+        function=mixup,
+        refuses=_keras.why_no_mixed_rows,
+    ),
+    Technique(
+        name="cutmix",
+        place="batch",
+        hook="batch",
+        summary="Replaces a part of each row by that of another row, and as much of its target.",
+        helps="Images, or tables with many columns: each part of the input has to carry the answer.",
+        hurts="The answer stands in a small part of the input.",
+        unit="probability that a batch is cut and mixed",
+        limits=(0.0, 1.0),
+        range=(0.0, 1.0),
+        scale="linear",
+        acts_on="all inputs, which must be numbers, and all targets",
+        at_inference="nothing",
+        paper="Yun et al. 2019, CutMix: regularization strategy to train strong classifiers; for tables Kadra et al. 2021",
+        function=cutmix,
+        refuses=_keras.why_no_mixed_rows,
+    ),
+    Technique(
+        name="cutout",
+        place="batch",
+        hook="batch",
+        summary="Sets a random part of each row to 0.",
+        helps="Images, or tables with many columns: the network must not lean on one part.",
+        hurts="0 means something else than nothing: standardize inputs first.",
+        unit="share of a row that is cut out",
+        limits=(0.0, 1.0),
+        range=(0.0, 0.6),
+        scale="linear",
+        acts_on="all inputs, which must be numbers",
+        at_inference="nothing",
+        paper="DeVries and Taylor 2017, Improved regularization of convolutional neural networks with Cutout; for tables Kadra et al. 2021",
+        function=cutout,
+        refuses=_keras.why_no_changed_rows,
+    ),
+    Technique(
+        name="input_noise",
+        place="batch",
+        hook="batch",
+        summary="Adds Gaussian noise to the inputs at each training step.",
+        helps="Inputs are measured and standardized: what differs by less than the noise is the same.",
+        hurts="Small differences of inputs matter, or inputs are categories.",
+        unit="standard deviation of the noise, in units of the inputs",
+        limits=(0.0, math.inf),
+        range=(0.01, 1.0),
+        scale="log",
+        acts_on="all inputs, which must be numbers",
+        at_inference="nothing",
+        paper="Bishop 1995, Training with noise is equivalent to Tikhonov regularization",
+        function=input_noise,
+        refuses=_keras.why_no_changed_rows,
+    ),
+)

@@ -1,0 +1,124 @@
+"""What a recipe adds to the optimizer's step: clipping before it, decay in it, constraints and averages after it.
+
+The strengths are variables of the optimizer, since Keras lends its step no others.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from regularity import _keras
+from regularity.catalogue import CATALOGUE, Technique
+from regularity.recipe._sites import Site, given_strength, variables_by_path
+
+_HOOKS = ("gradients", "decay", "constraint", "average")
+
+
+def in_optimizer(technique: str) -> bool:
+    """Whether a technique's strength is held by the optimizer."""
+    return CATALOGUE[technique].hook in _HOOKS
+
+
+def take_over(
+    model: Any, sites: Sequence[Site], values: Mapping[str, float]
+) -> tuple[dict[str, keras.Variable], keras.Variable | None]:
+    """Have the optimizer of `model`, newly compiled, do what `sites` ask for.
+
+    Returns:
+        The strengths, by key, and the clock: the step at which training begins and how many it has, where that matters.
+    """
+    optimizer = _keras.innermost(model.optimizer)
+    by_hook: dict[str, list[Site]] = defaultdict(list)
+    strengths: dict[str, keras.Variable] = {}
+    for n, site in enumerate(s for s in sites if in_optimizer(s.technique)):
+        by_hook[CATALOGUE[site.technique].hook].append(site)
+        variable = keras.Variable(values[site.key], dtype="float32", trainable=False, name=site.technique)
+        strengths[site.key] = variable
+        setattr(
+            optimizer, f"regularity_strength_{n}", variable
+        )  # one by one: the optimizer tracks variables, not lists
+    variables = variables_by_path(model, dict(_keras.walk(model)))
+    if by_hook["decay"] or optimizer.weight_decay is not None:
+        _decay(optimizer, variables, by_hook["decay"], strengths)
+    if by_hook["gradients"]:
+        _clip(optimizer, by_hook["gradients"], strengths)
+    for site in by_hook["constraint"]:
+        _constrain(variables[site.path], site, strengths[site.key])
+    clock = _average(optimizer, by_hook["average"], strengths) if by_hook["average"] else None
+    return strengths, clock
+
+
+def _decay(
+    optimizer: Any, variables: Mapping[str, Any], sites: Sequence[Site], strengths: Mapping[str, keras.Variable]
+) -> None:
+    """Each variable decays by a strength of its own; one without a site does not."""
+    if _keras.decays_in_its_own_way(optimizer):
+        return
+    acting = {id(variables[site.path]): (CATALOGUE[site.technique].function, strengths[site.key]) for site in sites}
+
+    def decay(trainable: list[Any]) -> None:
+        for variable in trainable:
+            if id(variable) in acting:
+                function, strength = acting[id(variable)]
+                rate = keras.ops.cast(optimizer.learning_rate, variable.dtype)
+                variable.assign(function(variable, keras.ops.cast(strength, variable.dtype), rate))
+
+    _keras.hook_optimizer(optimizer, "_apply_weight_decay", decay)
+
+
+def _clip(optimizer: Any, sites: Sequence[Site], strengths: Mapping[str, keras.Variable]) -> None:
+    """Gradients change one technique after the other, and before them in the optimizer's own way, if it has another."""
+    if any(site.given is not None for site in sites):
+        optimizer.global_clipnorm = None  # it is a strength now
+    own = _keras.own_clipping(optimizer)
+
+    def clip(gradients: list[Any]) -> list[Any]:
+        gradients = list(own(gradients))
+        there = [i for i, g in enumerate(gradients) if g is not None]
+        for site in sites:
+            changed = CATALOGUE[site.technique].function([gradients[i] for i in there], strengths[site.key].value)
+            for i, gradient in zip(there, changed, strict=True):
+                gradients[i] = gradient
+        return gradients
+
+    _keras.hook_optimizer(optimizer, "_clip_gradients", clip)
+
+
+def _constrain(variable: Any, site: Site, strength: keras.Variable) -> None:
+    """After each step the variable is put right, by what it had and then by the technique."""
+    held, technique = variable.constraint, CATALOGUE[site.technique]
+    axis = constrained_axes(variable, technique)
+    held = None if given_strength(technique, held) is not None else held
+
+    def constrain(value: Any) -> Any:
+        value = keras.ops.convert_to_tensor(value if held is None else held(value))
+        return technique.function(value, keras.ops.cast(strength, value.dtype), axis)
+
+    variable.constraint = constrain
+
+
+def constrained_axes(variable: Any, technique: Technique) -> tuple[int, ...]:
+    """The axes over which the norm of a variable is taken: those of the constraint it has, or all but the last."""
+    held = variable.constraint
+    if given_strength(technique, held) is not None:
+        return (held.axis,) if isinstance(held.axis, int) else tuple(held.axis)
+    return tuple(range(len(variable.shape) - 1)) or (0,)
+
+
+def _average(optimizer: Any, sites: Sequence[Site], strengths: Mapping[str, keras.Variable]) -> keras.Variable:
+    """Averages of the weights take their place in the end; of several techniques the slowest average is kept."""
+    clock = keras.Variable([0.0, 0.0], dtype="float32", trainable=False, name="clock")
+    optimizer.regularity_clock = clock
+
+    def momentum(step: Any) -> Any:
+        begin, length = keras.ops.unstack(clock.value)
+        kept = [CATALOGUE[s.technique].function(strengths[s.key].value, step, begin, length) for s in sites]
+        total = kept[0]
+        for other in kept[1:]:
+            total = keras.ops.maximum(total, other)
+        return total
+
+    _keras.average_with(optimizer, momentum)
+    return clock
