@@ -261,28 +261,45 @@ _MISSING = object()
 
 
 def _check_metric(metric: Any) -> None:
-    """Refuse a metric that would be made anew with defaults in place of the arguments it was given."""
-    kind = type(metric)
-    if not isinstance(metric, keras.Metric) or is_of_keras(metric):
+    if isinstance(metric, keras.Metric):
+        check_copyable(metric, "Metric")
+
+
+def check_copyable(thing: Any, what: str) -> None:
+    """Refuse what would be made anew with defaults in place of the arguments that it was given.
+
+    Args:
+        thing: A metric, layer or model.
+        what: Which of these, for the error.
+    """
+    kind = type(thing)
+    if is_of_keras(thing):
         return
     of_keras = next(base for base in kind.__mro__ if base.__module__.startswith("keras."))
     if kind.from_config.__func__ is not of_keras.from_config.__func__:
         return  # it knows how
-    config = metric.get_config()
+    config = thing.get_config()
     named = list(inspect.signature(kind.__init__).parameters.values())[1:]
     lacking = [
         p.name
         for p in named
         if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        and p.name not in ("name", "dtype", *config)
-        and (p.default is p.empty or getattr(metric, p.name, _MISSING) != p.default)  # else it has its default anyway
+        and p.name not in ("name", "dtype", "trainable", *config)
+        and (p.default is p.empty or not _is_default(getattr(thing, p.name, _MISSING), p.default))
     ]
     if lacking:
         raise ValueError(
-            f"Metric {metric.name!r} can't be copied: the configuration of {kind.__name__} lacks {lacking}, arguments of "
+            f"{what} {thing.name!r} can't be copied: the configuration of {kind.__name__} lacks {lacking}, arguments of "
             "its `__init__`. Give the class a `get_config` that returns them, for example: "
             f"return {{**super().get_config(), {lacking[0]!r}: self.{lacking[0]}}}"
         )
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    try:
+        return bool(value == default)
+    except (TypeError, ValueError):  # such as an array of several
+        return False
 
 
 def compile_like(copy_: Any, model: Any) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 import regularity as rg
 from regularity import catalogue
-from regularity.catalogue import _technique, activations, update, weights
+from regularity.catalogue import _technique, activations, batch, gradient, targets, update, weights
 
-MODULES = (activations, weights, update)
+MODULES = (batch, activations, targets, weights, gradient, update)
 DECLARED = [technique for module in MODULES for technique in module.TECHNIQUES]
 each = pytest.mark.parametrize("technique", DECLARED, ids=lambda technique: technique.name)
 
@@ -42,17 +42,20 @@ def test_range_lies_within_limits_and_has_room(technique):
     assert low == 0
     assert low <= start < stop <= high
     assert math.isfinite(stop)
-    assert technique.scale in ("log", "linear")
-    if technique.scale == "log":
+    assert technique.scale in ("log", "linear", "reverse_log")
+    if technique.scale != "linear":
         assert start > 0
+    if technique.scale == "reverse_log":
+        assert stop < 1
 
 
 @each
 def test_words_are_there(technique):
-    for text in (technique.summary, technique.unit, technique.acts_on, technique.at_inference, technique.paper):
+    for text in (technique.summary, technique.helps, technique.hurts, technique.unit, technique.acts_on, technique.at_inference, technique.paper):
         assert text.strip() == text
         assert text
-    assert technique.summary.endswith(".")
+    for sentence in (technique.summary, technique.helps, technique.hurts):
+        assert sentence.endswith(".")
     assert any(character.isdigit() for character in technique.paper), "a paper has a year"
     assert technique.function.__doc__
     assert "@" not in technique.name
@@ -61,11 +64,8 @@ def test_words_are_there(technique):
 
 @each
 def test_component_has_the_strength_with_the_limits_declared(technique):
-    if technique.component is None:
-        assert not technique.stock
-        return
     ours = {kind: name for kind, name in technique.stock.items() if kind.__module__.startswith("regularity")}
-    assert technique.component in ours
+    assert set(technique.components) <= set(ours)
     for kind, name in ours.items():
         assert getattr(kind, name).limits == technique.limits
         assert getattr(kind, name).name == name
@@ -75,6 +75,8 @@ def test_component_has_the_strength_with_the_limits_declared(technique):
 @each
 def test_stock_classes_are_those_of_keras_and_take_the_strength(technique):
     for kind, name in technique.stock.items():
+        if not technique.components:
+            assert not kind.__module__.startswith("regularity")
         made = kind(**{name: 0.25})
         assert float(getattr(made, name)) == 0.25
         assert made.get_config()[name] == 0.25

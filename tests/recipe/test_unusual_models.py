@@ -231,3 +231,23 @@ def test_a_metric_that_has_its_defaults_needs_no_config() -> None:
         else:
             with pytest.raises(ValueError, match=r"lacks \['threshold'\]"):
                 rg.Recipe({"l2": 0.1}).apply(model)
+
+
+def test_a_model_whose_configuration_lacks_an_argument_is_refused() -> None:
+    class Scaled(keras.Model):
+        def __init__(self, scale: float = 1.0) -> None:
+            super().__init__()
+            self._scale = scale
+            self.out = keras.layers.Dense(1)
+
+        def call(self, x: Any) -> Any:
+            return self.out(x) * self._scale
+
+        def get_config(self) -> dict[str, Any]:
+            return {}
+
+    model = Scaled(3.0)
+    model.compile("sgd", "mse")
+    model(ROWS)
+    with pytest.raises(ValueError, match=r"Scaled lacks \['scale'\].*get_config"):
+        rg.Recipe({"l2": 0.1}).apply(model)

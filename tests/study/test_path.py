@@ -549,7 +549,7 @@ def refuse(*arguments):
 
 NAN = np.full((ROWS, 10), np.nan, "float32")
 BAD = {
-    "no technique of ours": ({"technique": "l3"}, r"technique of \['dropout'.*Received: 'l3'"),
+    "no technique of ours": ({"technique": "l3"}, r"technique of \['mixup'.*Received: 'l3'"),
     "a pattern that reaches nothing": ({"technique": "dropout@conv*"}, r"'dropout@conv\*'.*layers \['hidden'\]"),
     "one strength": ({"strengths": 1}, r"`strengths`.*from 2.*strengths=1"),
     "no strength": ({"strengths": []}, r"`strengths`.*strengths=\[\]"),

@@ -47,7 +47,7 @@ class Technique:
         unit: What one unit of strength means: what is summed, averaged or drawn.
         limits: Smallest and largest strength allowed, both included; 0 is always 'off'.
         range: Where a search looks by default; the lower end is above 0 where `scale` is log.
-        scale: How strengths are spaced over `range`.
+        scale: How strengths are spaced over `range`; `reverse_log` spaces their distance to 1 as `log` does.
         acts_on: What a key without a pattern reaches.
         at_inference: What is left of it in the plain Keras model.
         paper: Where it comes from.
@@ -60,6 +60,7 @@ class Technique:
             it.
         refuses: From a compiled model to why it can't take this, or None.
         inverted: Whether the strength in a recipe runs the other way: a bound, with None for 'off'. Inside it is 1 / bound.
+        of_length: Whether it depends on how long training is, so that a part of a longer training is another thing.
         cost: What a step costs at least, as a multiple of a step without. Those that are far from 1 are present or
             absent: members that have them train apart, so that no other pays.
     """
@@ -73,7 +74,7 @@ class Technique:
     unit: str
     limits: tuple[float, float]
     range: tuple[float, float]
-    scale: Literal["log", "linear"]
+    scale: Literal["log", "linear", "reverse_log"]
     acts_on: str
     at_inference: str
     paper: str
@@ -84,6 +85,7 @@ class Technique:
     restore: Callable[[Any, float | None], None] | None = None
     refuses: Callable[[Any], str | None] | None = None
     inverted: bool = False
+    of_length: bool = False
     cost: float = 1.0
 
     @property
@@ -97,6 +99,11 @@ class Technique:
     def apart(self) -> bool:
         """Whether members that have it train apart from those that have not."""
         return self.cost >= 1.5
+
+    @property
+    def off(self) -> float:
+        """The strength that does nothing, as a number: 0, or a bound of infinity."""
+        return math.inf if self.inverted else 0.0
 
     def checked(self, value: Any, name: str) -> float | None:
         """Return a strength as recipes have it, or say what is wrong with it.

@@ -100,8 +100,8 @@ TECHNIQUES = (
         "whose statistics belong to the weights that were not averaged.",
         unit="share of the average that is kept at each step",
         limits=(0.0, 1.0),
-        range=(0.0, 0.999),
-        scale="linear",
+        range=(0.9, 0.9999),
+        scale="reverse_log",
         acts_on="all trainable weights",
         at_inference="nothing: the weights are the averages",
         paper="Polyak and Juditsky 1992, Acceleration of stochastic approximation by averaging",
@@ -126,5 +126,6 @@ TECHNIQUES = (
         paper="Izmailov et al. 2018, Averaging weights leads to wider optima and better generalization",
         function=swa,
         refuses=_refuses_average,
+        of_length=True,
     ),
 )

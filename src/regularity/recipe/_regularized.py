@@ -183,12 +183,9 @@ def rebuild(model: Any, new: Mapping[str, Sequence[Any]]) -> Any:
         def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
             outputs = operation(*args, **kwargs)
             for behind in new.get(names[id(operation)], ()):
-                if isinstance(
-                    outputs, (list, tuple)
-                ):  # such as an LSTM that returns its state: the sequence comes first
-                    outputs = [behind(outputs[0]), *outputs[1:]]
-                else:
-                    outputs = behind(outputs)
+                # what has several outputs, such as an LSTM that returns its state, puts out the sequence first
+                several = isinstance(outputs, (list, tuple))
+                outputs = [behind(outputs[0]), *outputs[1:]] if several else behind(outputs)
             return outputs
 
         return _keras.run_graph(model, clone, call)
@@ -207,6 +204,8 @@ def _from_config(layer: Any) -> Any:
             "@keras.saving.register_keras_serializable()."
         ) from error
     if not _keras.is_of_keras(layer):
+        if isinstance(layer, keras.Model):
+            _keras.check_copyable(layer, "Model")
         _carry_attributes(layer, copied)  # before it is built, since its `call` may read them
     if isinstance(layer, keras.Model) and layer.built and not copied.built:
         copied.build_from_config(layer.get_build_config() or {})

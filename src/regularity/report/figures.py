@@ -83,24 +83,36 @@ def plot_path(path: Any, ax: Any = None) -> Any:
 
 
 def _positions(strengths: np.ndarray) -> np.ndarray:
-    """Where strengths stand: logarithmic where they are spaced so, with 'off' a little to the left of all."""
-    if not _is_log(strengths):
+    """Where strengths stand: logarithmic where they are spaced so, weak to strong, 'off' a little to the left of all."""
+    direction = _direction(strengths)
+    if not direction:
         return strengths
-    logs = np.log10(strengths[1:])
+    near_one = direction < 0 and not np.isinf(strengths[0])
+    logs = direction * np.log10(1 - strengths[1:] if near_one else strengths[1:])
     gap = max(0.06 * np.ptp(logs), np.diff(logs).mean() if len(logs) > 1 else 1.0)
     return np.concatenate([[logs[0] - gap], logs])
 
 
-def _is_log(strengths: np.ndarray) -> bool:
-    return len(strengths) > 2 and strengths[0] == 0 and strengths[-1] / strengths[1] > 50
+def _direction(strengths: np.ndarray) -> int:
+    """1 where strengths are spaced logarithmically, -1 where bounds or distances to 1 are, 0 where they are not."""
+    if len(strengths) <= 2:
+        return 0
+    if np.isinf(strengths[0]) or (strengths[-1] < 1 and 1 - strengths[1] > 50 * (1 - strengths[-1])):
+        return -1
+    return int(strengths[0] == 0 and strengths[-1] / strengths[1] > 50)
 
 
 def _strength_axis(axes: Any, strengths: np.ndarray, where: np.ndarray) -> None:
-    if not _is_log(strengths):
+    direction = _direction(strengths)
+    if not direction:
         return
     powers = np.arange(np.ceil(where[1]), np.floor(where[-1]) + 1)
     powers = powers if len(powers) else where[[1, -1]]
-    axes.set_xticks([where[0], *powers], ["off", *(f"$10^{{{p:.3g}}}$" for p in powers)])
+    if np.isinf(strengths[0]) or direction > 0:
+        labels = [f"$10^{{{direction * p + 0:.3g}}}$" for p in powers]
+    else:
+        labels = [f"{1 - 10**-p:.6g}" for p in powers]
+    axes.set_xticks([where[0], *powers], ["off", *labels])
     axes.xaxis.set_minor_locator(NullLocator())
 
 
@@ -116,7 +128,7 @@ def _mark(axes: Any, point: Any, table: Any, where: np.ndarray, label: str, **st
     if point.name == "as given":
         return  # its line is there
     row = int(np.flatnonzero(table["strength"].to_numpy() == point.strength)[0])
-    strength = "off" if point.strength == 0 else f"{point.strength:.3g}"
+    strength = "off" if point.name == "off" else f"{point.strength:.3g}"
     axes.plot(
         where[row],
         point.score,

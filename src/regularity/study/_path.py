@@ -1,5 +1,6 @@
 """`rg.path`: one technique over a whole range of strengths, judged on folds."""
 
+import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ class Point(NamedTuple):
 
     Args:
         name: `off`, `as given`, or empty.
-        strength: Of the technique; NaN where the model as given has several.
+        strength: Of the technique; NaN where the model as given has several. Where it is a bound, infinity is 'off'.
         score: Mean held-out score over folds.
         error: Its standard error.
         epochs: How long to train.
@@ -239,9 +240,9 @@ def path(
     chosen = _strengths(
         wanted,
         declared,
-        lambda grid: _scores(train_all([Recipe({technique: s}) for s in grid], splits[:1], member_seeds[:1]), 1),
+        lambda grid: _scores(train_all([_recipe(technique, s) for s in grid], splits[:1], member_seeds[:1]), 1),
     )
-    recipes = [Recipe({technique: strength}) for strength in chosen]
+    recipes = [_recipe(technique, strength) for strength in chosen]
     names = ["off"] + [""] * (len(chosen) - 1)
     if own:  # the model as given is a candidate of its own, and the first to win a tie
         recipes, names, chosen = (
@@ -277,26 +278,33 @@ def path(
 def _declared(technique: Any) -> Technique:
     if not isinstance(technique, str):
         raise TypeError(f"Expected `technique` to be a key such as 'l2' or 'dropout@dense*'. Received: {technique!r}")
-    Recipe({technique: 0.0})  # says what is wrong with the key
+    declared = CATALOGUE.get(technique.partition("@")[0])
+    Recipe({technique: None if declared is not None and declared.inverted else 0.0})  # says what is wrong with the key
     return CATALOGUE[technique.partition("@")[0]]
+
+
+def _recipe(technique: str, strength: float) -> Recipe:
+    """The recipe with one strength of the path, a bound of infinity being none."""
+    return Recipe({technique: None if math.isinf(strength) else strength})
 
 
 def _own_strengths(model: Any, technique: str) -> list[float]:
     """The strengths that the model brings where the technique is to be varied."""
-    sites = sites_of(model)
-    reached = {k for k, v in resolve({technique: -1.0}, sites, model).items() if v == -1.0}
-    return [site.given for site in sites if site.key in reached and site.given]
+    sites, outside = sites_of(model), CATALOGUE[technique.partition("@")[0]].outside
+    reached = {k for k, v in resolve({technique: -1.0}, sites, model).items() if v < 0}
+    return [float(outside(site.given) or 0.0) for site in sites if site.key in reached and site.given]
 
 
 def _checked_strengths(strengths: Any, technique: str) -> int | list[float]:
-    """How many strengths, or which: ascending, 0 first."""
+    """How many strengths, or which: from weak to strong, 'off' first."""
+    declared = CATALOGUE[technique.partition("@")[0]]
     if isinstance(strengths, numbers.Integral) and not isinstance(strengths, bool):
         if int(strengths) >= 2:
             return int(strengths)
     elif isinstance(strengths, Iterable) and not isinstance(strengths, (str, bytes)):
-        given = [Recipe({technique: strength})[technique] for strength in strengths]
+        given = {declared.inside(Recipe({technique: strength})[technique]) for strength in strengths}
         if any(given):
-            return sorted({*given, 0.0})
+            return [declared.off, *(float(declared.outside(s) or 0.0) for s in sorted(given) if s)]
     raise ValueError(
         "Invalid value received for argument `strengths`. Expected how many, from 2, or a list of which, at least one "
         f"above 0. Received: strengths={strengths!r}"
@@ -313,7 +321,7 @@ def _checked_seed(seed: Any) -> int:
 
 
 def _strengths(strengths: int | list[float], technique: Technique, probe: Any) -> list[float]:
-    """The strengths of a path, ascending, 0 first."""
+    """The strengths of a path, from weak to strong, 'off' first."""
     if not isinstance(strengths, int):
         return strengths
     low, high = technique.range
@@ -323,7 +331,10 @@ def _strengths(strengths: int | list[float], technique: Technique, probe: Any) -
         grid = np.geomspace(high * 1e-6, high * 1e2, _PROBES)
         high = float(grid[flat_from(probe(list(grid))[:, 0])])
         low = high * 10**-_DECADES
-    return [0.0, *np.geomspace(low, high, strengths - 1)]
+    if technique.scale == "reverse_log":
+        return [technique.off, *(1 - np.geomspace(1 - low, 1 - high, strengths - 1))]
+    first, last = (high, low) if technique.inverted else (low, high)
+    return [technique.off, *np.geomspace(first, last, strengths - 1)]
 
 
 def flat_from(scores: np.ndarray) -> int:
@@ -375,6 +386,9 @@ def _to_path(
     held_curves = _curves(outcomes, seeds if folded else 1, "held_out")
     seeds = seeds if folded else 1  # without folds the seeds take their place
     epochs = epochs_by_mean_curve(held_curves)
+    if CATALOGUE[technique.partition("@")[0]].of_length:
+        on = [i for i, name in enumerate(names) if not name]
+        epochs[on] = held_curves.shape[2] - 1
     held = _at(held_curves, epochs)
     seen, norm, zeros = (_at(_curves(outcomes, seeds, name), epochs) for name in ("seen", "norm", "zeros"))
     share = float(np.mean([len(h) / len(r) for r, h in splits])) if folded else 0.0
