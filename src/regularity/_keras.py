@@ -650,3 +650,28 @@ def average_with(optimizer: Any, momentum: Callable[[Any], Any]) -> None:
                 average.assign(share * average + (1 - share) * variable)
 
     object.__setattr__(optimizer, "_update_model_variables_moving_average", update)
+
+
+def batch_statistics(model: Any) -> dict[int, float]:
+    """The moving statistics of batch normalization that trains, by id of the variable, each with its momentum."""
+    layers = [
+        layer for _, layer in walk(model) if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    ]
+    return {id(v): layer.momentum for layer in layers for v in (layer.moving_mean, layer.moving_variance)}
+
+
+def after_a_pass(model: Any, trainable: list[Any], non_trainable: list[Any], x: Any) -> list[Any]:
+    """The non-trainable variables after a forward pass in training (`stateless_call`, `_call_has_training_arg`)."""
+    training = {"training": True} if model._call_has_training_arg else {}
+    return model.stateless_call(trainable, non_trainable, x, **training)[1]
+
+
+def batches(x: Any, batch_size: int) -> Iterator[Any]:
+    """The inputs of each batch, in order, of arrays or of any stream that Keras takes."""
+    leaves = keras.tree.flatten(x)
+    if leaves and hasattr(leaves[0], "shape"):
+        for begin in range(0, len(leaves[0]), batch_size):
+            yield keras.tree.map_structure(lambda a, at=begin: a[at : at + batch_size], x)
+    else:
+        for batch in numpy_batches(x):
+            yield batch[0]

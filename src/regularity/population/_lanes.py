@@ -54,6 +54,7 @@ class Chunk:
             [t.epochs * epoch_steps for t in tasks],
         )
         self.state: State = jax.device_put(started, device)
+        self.judged = self.state  # the same, or with what belongs to averaged weights
         self.outcomes = [Outcome() for _ in tasks]
         self.epoch = 0
         held_out = [task.held_out for task in tasks if task.held_out is not None]
@@ -89,8 +90,8 @@ class Chunk:
     def finish(self) -> list[Outcome]:
         if self.plan.keep_weights:
             for i, outcome in enumerate(self.outcomes):
-                outcome.weights = self.program.weights(self.state, i)
-        del self.state
+                outcome.weights = self.program.weights(self.judged, i)
+        del self.state, self.judged
         return self.outcomes
 
 
@@ -191,7 +192,8 @@ class RowLanes(Lanes):
     ) -> list[Outcome]:
         chunk = Chunk(self.program, self.plan, queued.tasks, device, -(-longest // self.plan.batch_size))
         data, shared = self.place("data", self.plan.data.batch(), device), self.shared(device)
-        for epoch in range(max(task.epochs for task in queued.tasks)):
+        epochs = max(task.epochs for task in queued.tasks)
+        for epoch in range(epochs):
             if stop.is_set():
                 break
             order, tail = self._order(queued.tasks, epoch, longest, per_member)
@@ -205,6 +207,9 @@ class RowLanes(Lanes):
             if len(order):
                 chunk.state, finite = self.call("advance", device, chunk.state, shared, frozen, data, order)
             chunk.state, report = self.call("finish", device, chunk.state, shared, frozen, finite, data, tail)
+            chunk.judged = chunk.state
+            if self.program.restates and (self.plan.score is not None or epoch == epochs - 1):
+                chunk.judged = self.call("restate", device, chunk.state, shared, data, order, tail)
             chunk.record(report, self.validate(chunk), self._scores(chunk, data))
             advance(sum(epoch < task.epochs for task in queued.tasks[: queued.members]))
         return chunk.finish()
@@ -237,10 +242,10 @@ class RowLanes(Lanes):
         for read in chunk.reads:
             if self.plan.score == "loss":
                 arguments = data, read.rows, read.valid.astype("float32")
-                losses = self.call("losses", chunk.device, chunk.state, self.shared(chunk.device), *arguments)
+                losses = self.call("losses", chunk.device, chunk.judged, self.shared(chunk.device), *arguments)
                 found.append(-np.asarray(losses))
                 continue
-            outputs = self.call("predict", chunk.device, chunk.state, self.shared(chunk.device), data[0], read.rows)
+            outputs = self.call("predict", chunk.device, chunk.judged, self.shared(chunk.device), data[0], read.rows)
             found.append(
                 self.plan.score(jax.tree.map(_by_member, outputs), _by_member(read.rows), _by_member(read.valid))
             )
@@ -280,6 +285,11 @@ class StreamLanes(Lanes):
     """Training on a stream: each batch is read once and trains every chunk, so all chunks are in memory at once."""
 
     def train(self, chunks: Sequence[Queued], advance: Callable[[int], None]) -> Iterator[list[Outcome]]:
+        if self.program.restates:
+            raise ValueError(
+                "Expected arrays: averages of weights need the statistics of batch normalization once more from the rows. "
+                "Received: a stream. Pass arrays, or leave the averages out (the techniques ema and swa, or use_ema)."
+            )
         steps = self._epoch_steps()
         held = [
             Chunk(self.program, self.plan, queued.tasks, self.lanes[n % len(self.lanes)], steps)
@@ -292,6 +302,7 @@ class StreamLanes(Lanes):
                     finite = list(lanes.map(self._advance, held, finite, [block] * len(held)))
                 for chunk, ok, queued in zip(held, finite, chunks, strict=True):
                     chunk.state, report = self.call("report", chunk.device, chunk.state, ok)
+                    chunk.judged = chunk.state
                     chunk.record(report, self.validate(chunk), None)
                     advance(sum(epoch < task.epochs for task in queued.tasks[: queued.members]))
         yield from (chunk.finish() for chunk in held)

@@ -69,6 +69,15 @@ class Program:
         averages = _keras.averages(model.optimizer) or [None] * len(model.trainable_variables)
         self._averages = [None if average is None else places[id(average)] for average in averages]
 
+        own = [v for v, shared in zip(model.non_trainable_variables, self._is_shared, strict=True) if not shared]
+        statistics = _keras.batch_statistics(model)
+        self._statistics = {i: statistics[id(v)] for i, v in enumerate(own) if id(v) in statistics}
+
+    @property
+    def restates(self) -> bool:
+        """Whether weights are judged by averages, for which the statistics of batch normalization are not those of training."""
+        return bool(self._statistics) and any(i is not None for i in self._averages)
+
     @property
     def own_start(self) -> State:
         """The variables that a member has of its own, as one member starts with them."""
@@ -241,6 +250,45 @@ class Program:
         )
         state = state._replace(metrics=self._fresh_metrics(members))
         return state, Epoch(logs, finite, jnp.sqrt(square), zeros)
+
+    def restate(self, state: State, shared: Any, data: Any, order: jax.Array, tail: jax.Array) -> State:
+        """The state with the statistics of batch normalization as the averaged weights have them over an epoch's rows.
+
+        Where nothing is averaged, a member's stay those of its training.
+        """
+        judged = state._replace(trainable=self._judged(state))
+
+        def one(state: State, shared: Any, data: Any, rows: jax.Array) -> list[jax.Array]:
+            x = jax.tree.map(lambda a: a[rows], data)[0]
+            cleared = [jnp.zeros_like(a) if i in self._statistics else a for i, a in enumerate(state.non_trainable)]
+            new = _keras.after_a_pass(self.model, state.trainable, self._whole(cleared, shared), x)
+            return self._own(state._replace(non_trainable=new)).non_trainable
+
+        members, steps = len(state.trainable[0]), 0
+        step = self._batched(one, (0, None, None, 0 if order.ndim == 3 else None), members)
+        total = [jnp.zeros_like(a) for a in state.non_trainable]
+
+        def add(carry: Any, rows: jax.Array) -> Any:
+            found, total = carry
+            found = step(judged._replace(non_trainable=found), shared, data, rows)
+            return (
+                found,
+                [t + f if i in self._statistics else t for i, (t, f) in enumerate(zip(total, found, strict=True))],
+            ), None
+
+        carry = (state.non_trainable, total)
+        for part in (order, tail):
+            if part.size:
+                carry, _ = jax.lax.scan(add, carry, part)
+                steps += len(part)
+        pairs = zip(judged.trainable, state.trainable, strict=True)
+        moved = jnp.stack([(a != b).any(tuple(range(1, a.ndim))) for a, b in pairs]).any(0)
+        return state._replace(
+            non_trainable=[
+                jnp.where(_along(moved, a), t / steps / (1 - self._statistics[i]), a) if i in self._statistics else a
+                for i, (a, t) in enumerate(zip(state.non_trainable, carry[1], strict=True))
+            ]
+        )
 
     def predict(self, state: State, shared: Any, x: Any, rows: jax.Array) -> Any:
         """Outputs of each member on its own rows: from rows (blocks, members, size) to trees of (blocks, members, size, ...)."""

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import keras
+import numpy as np
 
 from regularity import _keras
 from regularity.catalogue import CATALOGUE, Technique
@@ -104,7 +105,27 @@ class TrainingStep:
             bound = dict(zip(("batch_size", "epochs"), arguments, strict=False)) | keywords
             begin = float(_keras.innermost(self.optimizer).iterations)  # type: ignore[attr-defined]
             clock.assign([begin, float(_steps(x, bound))])
+            history = super().fit(x, y, *arguments, **keywords)  # type: ignore[misc]
+            self._restate(x, bound.get("batch_size") or 32)
+            return history
         return super().fit(x, y, *arguments, **keywords)  # type: ignore[misc]
+
+    def _restate(self, x: Any, batch_size: int) -> None:
+        """Give averaged weights the statistics of batch normalization that they have on the rows."""
+        momentums = _keras.batch_statistics(self)
+        statistics = [v for v in self.non_trainable_variables if id(v) in momentums]  # type: ignore[attr-defined]
+        averaging = [s for s in self.__dict__["_sites"] if CATALOGUE[s.technique].hook == "average"]
+        if not statistics or not any(float(self.strengths[s.key]) for s in averaging):  # type: ignore[attr-defined]
+            return
+        totals, steps = [0.0 for _ in statistics], 0
+        for batch in _keras.batches(x, batch_size):
+            for variable in statistics:
+                variable.assign(np.zeros(variable.shape, "float32"))
+            self(batch, training=True)  # type: ignore[operator]
+            totals = [t + keras.ops.convert_to_numpy(v) for t, v in zip(totals, statistics, strict=True)]
+            steps += 1
+        for variable, total in zip(statistics, totals, strict=True):
+            variable.assign(total / steps / (1 - momentums[id(variable)]))
 
 
 def _steps(x: Any, keywords: dict[str, Any]) -> int:
