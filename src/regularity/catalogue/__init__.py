@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from regularity.catalogue import activations, batch, gradient, targets, update, weights
+from regularity.catalogue._schedules import SCHEDULES
 from regularity.catalogue._technique import HidesStrengths, Technique, add_strength, checked_strength
 
 CATALOGUE: Mapping[str, Technique] = MappingProxyType(
@@ -22,4 +23,4 @@ def techniques() -> Mapping[str, Technique]:
     return CATALOGUE
 
 
-__all__ = ["CATALOGUE", "HidesStrengths", "Technique", "add_strength", "checked_strength", "techniques"]
+__all__ = ["CATALOGUE", "SCHEDULES", "HidesStrengths", "Technique", "add_strength", "checked_strength", "techniques"]

@@ -52,6 +52,7 @@ class Chunk:
             [t.learning_rate for t in tasks],
             plan.fresh,
             [t.epochs * epoch_steps for t in tasks],
+            [t.schedules for t in tasks],
         )
         self.state: State = jax.device_put(started, device)
         self.judged = self.state  # the same, or with what belongs to averaged weights

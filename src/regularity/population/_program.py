@@ -8,7 +8,7 @@ A chunk's state is Keras's own `(trainable, non_trainable, optimizer, metrics)` 
 What no step changes and no member has of its own (a frozen backbone) is shared, and exists once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from regularity import _keras
+from regularity.catalogue._schedules import number_of
 from regularity.data import Data
 from regularity.recipe import _regularized
 
@@ -112,10 +113,11 @@ class Program:
         learning_rates: Sequence[float | None],
         fresh: bool,
         steps: Sequence[int],
+        schedules: Sequence[Mapping[str, str]],
     ) -> State:
         """The first state of members, on the host, one for each of `strengths`, `seeds`, `learning_rates` and `steps`.
 
-        `steps` is how many each will take in all.
+        `steps` is how many each will take in all, `schedules` those of its strengths that are not constant.
         """
         members = len(seeds)
         # stacked on the host: eager JAX would compile a small program for each variable
@@ -138,6 +140,9 @@ class Program:
         if clock is not None:
             group, i = where[id(clock)]
             state[group][i][:, 1] = steps
+        for key, (_, number) in self.model.__dict__["_scheduled"].items():
+            group, i = where[id(number)]
+            state[group][i] = np.array([number_of(names.get(key, "constant")) for names in schedules], "float32")
         if fresh:
             for (variable, _), values in zip(self._drawn, self._draw(seeds), strict=True):
                 group, i = where[id(variable)]

@@ -1,6 +1,6 @@
 """What to train and what became of it: the records that go to a population and come back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ class Task:
         learning_rate: In place of the optimizer's, or None.
         rows: Rows to train on, or None for all.
         held_out: Rows to score on after each epoch, or None.
+        schedules: Name of the schedule by key of each site whose strength changes while training.
     """
 
     strengths: dict[str, float]
@@ -28,6 +29,7 @@ class Task:
     learning_rate: float | None = None
     rows: np.ndarray | None = None
     held_out: np.ndarray | None = None
+    schedules: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass

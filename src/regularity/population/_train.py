@@ -17,6 +17,7 @@ from regularity.population._population import Population
 from regularity.population._progress import Progress
 from regularity.population._tasks import Outcome, Plan, Task, epoch_order
 from regularity.recipe import Recipe, sites_of
+from regularity.recipe._recipe import schedules_of
 from regularity.recipe._regularized import as_given, regularize
 from regularity.recipe._sites import Site, resolve
 
@@ -124,7 +125,13 @@ def train(
     if callbacks:
         return [_fit_alone(model, recipe, seed, epochs, plan, callbacks, verbose) for recipe, seed in pairs]
     tasks = [
-        Task(values[i // len(numbers)], seed, recipe.epochs or epochs, recipe.learning_rate)
+        Task(
+            values[i // len(numbers)],
+            seed,
+            recipe.epochs or epochs,
+            recipe.learning_rate,
+            schedules=schedules_of(recipe, sites, model),
+        )
         for i, (recipe, seed) in enumerate(pairs)
     ]
     outcomes = Trainer(model, plan, len(tasks)).train(tasks, verbose)
@@ -156,6 +163,7 @@ class Trainer:
 
     def train_here(self, tasks: Sequence[Task], advance: Callable[[int], None]) -> list[Outcome]:
         """Train tasks on JAX in this process: those that have a technique which multiplies a step apart from the others."""
+        scheduled = {key: name for task in tasks for key, name in task.schedules.items()}
         groups: dict[tuple[str, ...], list[int]] = {}
         for i, task in enumerate(tasks):
             absent = tuple(k for k, v in task.strengths.items() if not v and CATALOGUE[k.partition("@")[0]].apart)
@@ -166,10 +174,13 @@ class Trainer:
                 replace(tasks[i], strengths={k: v for k, v in tasks[i].strengths.items() if k not in absent})
                 for i in members
             ]
-            if absent not in self._populations:
-                regularized = regularize(self._model, sites_of(self._model), there[0].strengths)
-                self._populations[absent] = Population(regularized, self._plan, self._members)
-            for i, outcome in zip(members, self._populations[absent].run(there, advance), strict=True):
+            schedules = {key: name for key, name in scheduled.items() if key in there[0].strengths}
+            name = (*absent, "|", *schedules)
+            if name not in self._populations:
+                sites = sites_of(self._model)
+                regularized = regularize(self._model, sites, there[0].strengths, schedules=schedules)
+                self._populations[name] = Population(regularized, self._plan, self._members)
+            for i, outcome in zip(members, self._populations[name].run(there, advance), strict=True):
                 outcomes[i] = outcome
         return outcomes
 

@@ -11,6 +11,7 @@ import keras
 
 from regularity import _keras
 from regularity.catalogue import CATALOGUE, Technique
+from regularity.catalogue._schedules import number_of
 from regularity.recipe._sites import Site, given_strength, variables_by_path
 
 _HOOKS = ("gradients", "decay", "constraint", "average")
@@ -22,12 +23,13 @@ def in_optimizer(technique: str) -> bool:
 
 
 def take_over(
-    model: Any, sites: Sequence[Site], values: Mapping[str, float]
-) -> tuple[dict[str, keras.Variable], keras.Variable | None]:
+    model: Any, sites: Sequence[Site], values: Mapping[str, float], schedules: Mapping[str, str]
+) -> tuple[dict[str, keras.Variable], dict[str, keras.Variable], keras.Variable | None]:
     """Have the optimizer of `model`, newly compiled, do what `sites` ask for.
 
     Returns:
-        The strengths, by key, and the clock: the step at which training begins and how many it has, where that matters.
+        The strengths by key, the numbers of schedules by key, and the clock: the step at which training begins and how many
+        it has, where that matters.
     """
     optimizer = _keras.innermost(model.optimizer)
     by_hook: dict[str, list[Site]] = defaultdict(list)
@@ -46,8 +48,17 @@ def take_over(
         _clip(optimizer, by_hook["gradients"], strengths)
     for site in by_hook["constraint"]:
         _constrain(variables[site.path], site, strengths[site.key])
-    clock = _average(optimizer, by_hook["average"], strengths) if by_hook["average"] else None
-    return strengths, clock
+    numbers: dict[str, keras.Variable] = {}
+    for n, (key, name) in enumerate(schedules.items()):
+        numbers[key] = keras.Variable(float(number_of(name)), dtype="float32", trainable=False, name="schedule")
+        setattr(optimizer, f"regularity_schedule_{n}", numbers[key])
+    clock = None
+    if by_hook["average"] or schedules:
+        clock = keras.Variable([0.0, 0.0], dtype="float32", trainable=False, name="clock")
+        optimizer.regularity_clock = clock
+    if by_hook["average"]:
+        _average(optimizer, by_hook["average"], strengths, clock)
+    return strengths, numbers, clock
 
 
 def _decay(
@@ -107,10 +118,8 @@ def constrained_axes(variable: Any, technique: Technique) -> tuple[int, ...]:
     return tuple(range(len(variable.shape) - 1)) or (0,)
 
 
-def _average(optimizer: Any, sites: Sequence[Site], strengths: Mapping[str, keras.Variable]) -> keras.Variable:
+def _average(optimizer: Any, sites: Sequence[Site], strengths: Mapping[str, keras.Variable], clock: Any) -> None:
     """Averages of the weights take their place in the end; of several techniques the slowest average is kept."""
-    clock = keras.Variable([0.0, 0.0], dtype="float32", trainable=False, name="clock")
-    optimizer.regularity_clock = clock
 
     def momentum(step: Any) -> Any:
         begin, length = keras.ops.unstack(clock.value)
@@ -121,4 +130,3 @@ def _average(optimizer: Any, sites: Sequence[Site], strengths: Mapping[str, kera
         return total
 
     _keras.average_with(optimizer, momentum)
-    return clock

@@ -4,12 +4,12 @@ import difflib
 import json
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
 from regularity import _keras
-from regularity.catalogue import CATALOGUE, checked_strength
+from regularity.catalogue import CATALOGUE, SCHEDULES, checked_strength
 from regularity.recipe import _sites
 from regularity.recipe._regularized import Regularized, regularize
 
@@ -25,7 +25,8 @@ class Recipe:
     recipe beats what the model brings, and strengths are never added up.
 
     Args:
-        techniques: Keys and strengths: a number, or a mapping with the key `strength`. The keys `epochs` (whole
+        techniques: Keys and strengths: a number, or a mapping with `strength` and, for one that changes while training, a
+            `schedule`: linear, cosine, flat_cos, coslog4, warm_up or step, by the share of training done. The keys `epochs` (whole
             number from 1) and `learning_rate` (above 0) are fields of their own. Where a strength is a bound, as that of
             `max_norm` and `clip_norm`, None is 'off'.
 
@@ -52,11 +53,17 @@ class Recipe:
         self.epochs = _checked_epochs(entries.pop("epochs", None))
         self.learning_rate = _checked_learning_rate(entries.pop("learning_rate", None))
         self._strengths = {key: _checked_entry(key, value) for key, value in entries.items()}
+        self._schedules = {key: _checked_schedule(key, value) for key, value in entries.items()}
 
     @property
     def strengths(self) -> Mapping[str, float | None]:
         """The strengths by key, without the fields."""
         return MappingProxyType(self._strengths)
+
+    @property
+    def schedules(self) -> Mapping[str, str]:
+        """The schedules of strengths that change while training, by key."""
+        return MappingProxyType({key: name for key, name in self._schedules.items() if name != "constant"})
 
     def apply(self, model: Any, *, init: Literal["keep", "fresh"] = "keep", seed: int | None = None) -> Regularized:
         """Return a new model whose strengths are weights and which trains with this recipe by itself.
@@ -85,7 +92,9 @@ class Recipe:
             'dropout@hidden'
         """
         sites = sites_of(model)
-        applied = regularize(model, sites, _sites.resolve(self._strengths, sites, model), init=init, seed=seed)
+        strengths = _sites.resolve(self._strengths, sites, model)
+        schedules = schedules_of(self, sites, model)
+        applied = regularize(model, sites, strengths, schedules=schedules, init=init, seed=seed)
         if self.learning_rate is not None:
             _keras.learning_rate_variable(applied.optimizer).assign(self.learning_rate)
         return applied
@@ -93,7 +102,11 @@ class Recipe:
     def to_json(self) -> str:
         """Return the recipe as JSON, one object with the keys in their order."""
         fields = {name: getattr(self, name) for name in _FIELDS if getattr(self, name) is not None}
-        return json.dumps({**self._strengths, **fields})
+        entries = {
+            key: {"strength": strength, "schedule": self.schedules[key]} if key in self.schedules else strength
+            for key, strength in self._strengths.items()
+        }
+        return json.dumps({**entries, **fields})
 
     @classmethod
     def from_json(cls, text: str) -> "Recipe":
@@ -182,14 +195,29 @@ def _checked_entry(key: Any, value: Any) -> float | None:
             f"{list(CATALOGUE)}, or a field of {list(_FIELDS)}. Received: {key!r}.{hint}"
         )
     if isinstance(value, Mapping):
-        unknown = [parameter for parameter in value if parameter != "strength"]
+        unknown = [parameter for parameter in value if parameter not in ("strength", "schedule")]
         if unknown or "strength" not in value:
             raise ValueError(
-                f"Invalid value received for {key!r}. Expected a number, or a mapping with the key 'strength' "
-                f"({name!r} has no further parameters). Received: {dict(value)!r}"
+                f"Invalid value received for {key!r}. Expected a number, or a mapping with the key 'strength' and perhaps "
+                f"'schedule' ({name!r} has no further parameters). Received: {dict(value)!r}"
             )
         value = value["strength"]
     return CATALOGUE[name].checked(value, key)
+
+
+def _checked_schedule(key: str, value: Any) -> str:
+    name = value.get("schedule", "constant") if isinstance(value, Mapping) else "constant"
+    if not isinstance(name, str) or name not in SCHEDULES:
+        raise ValueError(
+            f"Invalid value received for the schedule of {key!r}. Expected one of {list(SCHEDULES)}. Received: {name!r}"
+        )
+    return name
+
+
+def schedules_of(recipe: "Recipe", sites: Sequence[_sites.Site], model: Any) -> dict[str, str]:
+    """The schedule of every site whose strength changes while training, by the site's key."""
+    deciding = _sites.deciding(recipe.strengths, sites, model)
+    return {at: recipe.schedules[key] for at, key in deciding.items() if key in recipe.schedules}
 
 
 def _checked_epochs(value: Any) -> int | None:

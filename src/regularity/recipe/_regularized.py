@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 import keras
@@ -42,8 +43,10 @@ class Regularized(TrainingStep, HidesStrengths):
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         super().compile(*args, **kwargs)  # type: ignore[misc]
-        strengths, self.__dict__["_clock"] = take_over(self, self.__dict__["_sites"], self.__dict__["_values"])
-        self.__dict__["regularity_strengths"].update(strengths)
+        own = self.__dict__
+        strengths, numbers, own["_clock"] = take_over(self, own["_sites"], own["_values"], own["_schedules"])
+        own["regularity_strengths"].update(strengths)
+        own["_scheduled"] = {key: (self.strengths[key], number) for key, number in numbers.items()}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -52,12 +55,15 @@ class Regularized(TrainingStep, HidesStrengths):
     def get_config(self) -> dict[str, Any]:
         given = keras.saving.serialize_keras_object(self.__dict__["_given"]())
         seeds = {path: np.asarray(g.state).tolist() for path, g in _keras.seed_generators(self)}
-        return {"model": given, "strengths": {key: as_number(v) for key, v in self.strengths.items()}, "seeds": seeds}
+        strengths = {key: as_number(v) for key, v in self.strengths.items()}
+        return {"model": given, "strengths": strengths, "schedules": self.__dict__["_schedules"], "seeds": seeds}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "Regularized":
         given = keras.saving.deserialize_keras_object(config["model"], custom_objects=custom_objects)
-        applied = regularize(given, find_sites(given), config["strengths"], compiled=False)
+        applied = regularize(
+            given, find_sites(given), config["strengths"], schedules=config["schedules"], compiled=False
+        )
         for path, generator in _keras.seed_generators(applied):
             generator.state.assign(np.array(config["seeds"][path], "uint32"))
         return applied
@@ -71,6 +77,7 @@ def regularize(
     sites: Sequence[Site],
     values: Mapping[str, float],
     *,
+    schedules: Mapping[str, str] = MappingProxyType({}),
     init: Literal["keep", "fresh"] = "keep",
     seed: int | None = None,
     compiled: bool = True,
@@ -81,6 +88,7 @@ def regularize(
         model: The user's model, built; it is not touched.
         sites: Its sites.
         values: Strength by key of the site.
+        schedules: Name of a schedule by key of each site whose strength changes while training.
         init: `keep` or `fresh`.
         seed: Sets fresh weights and the random numbers of training; None keeps what there is.
         compiled: Whether to compile the new model as `model` is.
@@ -120,6 +128,7 @@ def regularize(
         _given=lambda: model,
         _sites=sites,
         _values=dict(values),
+        _schedules=dict(schedules),
         _strengths={},
         _generators={},
         _in_step=[],

@@ -2,7 +2,7 @@
 
 import fnmatch
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -285,20 +285,34 @@ def resolve(strengths: Mapping[str, float | None], sites: Sequence[Site], model:
         ValueError: If a key reaches nothing, with what it could reach.
     """
     resolved = {site.key: site.given for site in sites if site.given is not None}
+    by_key = {site.key: site for site in sites}
+    for at, key in deciding(strengths, sites, model).items():
+        name, _, pattern = key.partition("@")
+        share = 1.0 if by_key[at].path == pattern else by_key[at].share
+        resolved[at] = CATALOGUE[name].inside(strengths[key]) * share
+    return resolved
+
+
+def deciding(keys: Iterable[str], sites: Sequence[Site], model: Any) -> dict[str, str]:
+    """Which of a recipe's keys decides on each site that they reach, by the site's key.
+
+    Raises:
+        ValueError: If a key reaches nothing, with what it could reach.
+    """
+    found: dict[str, str] = {}
 
     def rank(key: str) -> int:
         pattern = key.partition("@")[2]
         return 0 if "@" not in key else 1 if any(c in pattern for c in "*?[") else 2
 
-    for key in sorted(strengths, key=rank):
+    for key in sorted(keys, key=rank):
         name, at, pattern = key.partition("@")
         candidates = [site for site in sites if site.technique == name]
         reached = [site for site in candidates if _reaches(pattern if at else None, site)]
         if not reached:
             raise ValueError(_nothing_reached(key, candidates, model))
-        strength = CATALOGUE[name].inside(strengths[key])
-        resolved.update({site.key: strength * (1.0 if site.path == pattern else site.share) for site in reached})
-    return resolved
+        found.update({site.key: key for site in reached})
+    return found
 
 
 def _reaches(pattern: str | None, site: Site) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 from regularity import _keras
 from regularity.catalogue import CATALOGUE, Technique
+from regularity.catalogue._schedules import shape
 
 # Hooks that only Keras's training step on JAX has, where a step is a pure function.
 _ON_JAX = ("batch", "targets", "perturb")
@@ -36,13 +37,43 @@ class TrainingStep:
 
     def train_step(self, *arguments: Any) -> Any:
         """Place 'batch': rows change before the model sees them, their targets when the loss is computed."""
+        scheduled = self.__dict__.get("_scheduled") or {}
         names = [acting.technique.name for hook in _ON_JAX for acting in self._acting(hook)]
+        names += [f"{key} on a schedule" for key in scheduled]
         if names and keras.backend.backend() != "jax":
             raise ValueError(
                 f"To train with {names}, Keras has to run on JAX. Received: the backend {keras.backend.backend()!r}. Set the "
                 "environment variable KERAS_BACKEND to 'jax' before Keras is imported, or train by regularity.train, which "
                 "does so in a process of its own."
             )
+        if scheduled:
+            state, data = arguments
+            logs, new = self._step_on_rows(self._at_their_strengths(state), data)
+            return logs, self._at_their_strengths(new, state)
+        return self._step_on_rows(*arguments)
+
+    def _at_their_strengths(self, state: Any, before: Any = None) -> Any:
+        """A state with each scheduled strength as it is at this step; or, given the state before it, as it was there."""
+        groups = list(map(list, state))
+        held = (self.non_trainable_variables, self.optimizer.variables)  # type: ignore[attr-defined]
+        places = {id(v): (g, i) for g, variables in zip((1, 2), held, strict=True) for i, v in enumerate(variables)}
+
+        def read(variable: Any) -> Any:
+            group, i = places[id(variable)]
+            return groups[group][i]
+
+        for strength, number in self.__dict__["_scheduled"].values():
+            group, i = places[id(strength)]
+            if before is not None:
+                groups[group][i] = before[group][i]
+                continue
+            step = keras.ops.cast(read(_keras.innermost(self.optimizer).iterations), "float32")  # type: ignore[attr-defined]
+            groups[group][i] = groups[group][i] * shape(
+                read(number), step, *keras.ops.unstack(read(self.__dict__["_clock"]))
+            )
+        return tuple(groups)
+
+    def _step_on_rows(self, *arguments: Any) -> Any:
         if not self._acting("batch"):
             return super().train_step(*arguments)  # type: ignore[misc]
         state, data = arguments
