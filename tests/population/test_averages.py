@@ -1,0 +1,76 @@
+"""Averaged weights: what members are judged by and handed back with, and the statistics of batch normalization they need."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import regularity as rg
+
+ROWS = np.random.default_rng(0).normal(size=(70, 6)).astype("float32")
+LABELS = np.random.default_rng(1).integers(0, 3, 70)
+HOW = {"epochs": 2, "batch_size": 16, "shuffle": False}
+
+
+def normalized() -> Any:
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(8, use_bias=False),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(),
+            keras.layers.Dense(3, "softmax"),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+
+@pytest.mark.parametrize("technique", ["ema", "swa"])
+def test_statistics_are_those_of_the_averaged_weights_on_the_rows(technique: str) -> None:
+    model = normalized()
+    members = rg.train(model, ROWS, LABELS, [{}, {technique: 0.0}, {technique: 0.6}], init="keep", **HOW)
+    plain, off, on = (m.model.get_weights() for m in members)
+    for a, b in zip(plain, off, strict=True):
+        np.testing.assert_array_equal(a, b)
+    kernel, _, _, mean, variance, *_ = on
+    batches = [ROWS[i : i + 16] @ kernel for i in range(0, 70, 16)]
+    # sums of 16 products in another order, in single precision
+    np.testing.assert_allclose(mean, np.mean([b.mean(0) for b in batches], 0), atol=1e-5)
+    np.testing.assert_allclose(variance, np.mean([b.var(0) for b in batches], 0), atol=1e-5)
+
+
+@pytest.mark.parametrize("technique", ["ema", "swa"])
+def test_a_member_equals_fit_with_its_statistics(technique: str) -> None:
+    model = normalized()
+    (member,) = rg.train(model, ROWS, LABELS, {technique: 0.6}, init="keep", **HOW)
+    applied: Any = rg.Recipe({technique: 0.6}).apply(model, seed=0)
+    applied.fit(ROWS, LABELS, verbose=0, **HOW)
+    for a, b in zip(applied.to_keras().get_weights(), member.model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_a_mean_of_weights_is_judged_at_the_end_of_training_alone() -> None:
+    path = rg.path(normalized(), ROWS, LABELS, technique="swa", strengths=3, folds=3, epochs=4)
+    assert path.table["epochs"].tolist()[1:] == [4, 4]
+
+
+def test_a_stream_is_refused_since_its_rows_are_needed_once_more() -> None:
+    class Batches(keras.utils.PyDataset):
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, i: int) -> Any:
+            return ROWS[16 * i : 16 * i + 16], LABELS[16 * i : 16 * i + 16]
+
+    with pytest.raises(ValueError, match=r"Pass arrays.*ema and swa"):
+        rg.train(normalized(), Batches(), recipes={"swa": 0.5})
+
+
+def test_a_generator_is_kept_so_its_length_is_known() -> None:
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    (member,) = rg.train(model, iter([(ROWS, LABELS)]), recipes={"swa": 0.5}, epochs=2)
+    assert len(member.history["loss"]) == 2
