@@ -1,5 +1,6 @@
 """Strengths that change while training: by the share of it that is done, the same in `fit` and in a population."""
 
+import itertools
 import json
 import math
 from typing import Any
@@ -55,10 +56,9 @@ def test_a_linear_l2_is_a_gradient_step_with_that_strength_written_out() -> None
     applied: Any = rg.Recipe({"l2": {"strength": 0.2, "schedule": "linear"}}).apply(model)
     applied.fit(ROWS, LABELS, epochs=2, batch_size=35, shuffle=False, verbose=0)
     by_hand = network()
-    strengths = {key: v for key, v in rg.Recipe({"l2": 0.0}).apply(by_hand).strengths.items()}
     solo: Any = rg.Recipe({"l2": 0.0}).apply(by_hand)
     for step in range(4):
-        for key in strengths:
+        for key in solo.strengths:
             solo.strengths[key].assign(0.2 * (1 - step / 4))
         half = slice(0, 35) if step % 2 == 0 else slice(35, 70)
         solo.train_on_batch(ROWS[half], LABELS[half])
@@ -74,7 +74,7 @@ def test_members_with_different_schedules_are_what_they_are_alone(technique: str
     ]
     members = rg.train(model, ROWS, LABELS, recipes, epochs=2, batch_size=32, init="keep", shuffle=False)
     weights = [flat(m.model) for m in members]
-    assert all(np.abs(a - b).max() > 1e-6 for a, b in zip(weights, weights[1:], strict=False))
+    assert all(np.abs(a - b).max() > 1e-6 for a, b in itertools.pairwise(weights))
     for recipe, found in zip(recipes, weights, strict=True):
         applied: Any = rg.Recipe(recipe).apply(model, seed=0)
         applied.fit(ROWS, LABELS, epochs=2, batch_size=32, shuffle=False, verbose=0)
