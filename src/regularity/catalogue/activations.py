@@ -514,7 +514,7 @@ TECHNIQUES = (
             stock=penalty.stock,
         )
         for penalty, what, helps in zip(
-            weights.TECHNIQUES,
+            weights.TECHNIQUES[:2],
             ("sum of absolute values", "sum of squares"),
             ("Few units should answer to each row.", "Outputs grow without need, as in recurrent networks."),
             strict=True,

@@ -1,4 +1,4 @@
-"""Place 'weights': penalties on variables, added to the loss, each a sum over the entries of one variable."""
+"""Place 'weights': penalties on variables, added to the loss, each of one variable."""
 
 import math
 from collections.abc import Mapping
@@ -18,6 +18,40 @@ def l1(weights: Any, strength: Any) -> Any:
 def l2(weights: Any, strength: Any) -> Any:
     """`strength * sum(w ** 2)`, without a factor of one half, as in Keras."""
     return ops.cast(strength * ops.sum(ops.square(at_least_single(weights))), weights.dtype)
+
+
+def group_lasso(weights: Any, strength: Any) -> Any:
+    """`strength * sqrt(size) * sum(|w_u|)` over the incoming weights `w_u` of each output unit or filter, `size` of each."""
+    return _sum_of_norms(weights, strength, tuple(range(len(weights.shape) - 1)))
+
+
+def input_group_lasso(weights: Any, strength: Any) -> Any:
+    """`strength * sqrt(size) * sum(|w_i|)` over the outgoing weights `w_i` of each input unit or channel, `size` of each."""
+    inputs = max(len(weights.shape) - 2, 0)
+    return _sum_of_norms(weights, strength, tuple(axis for axis in range(len(weights.shape)) if axis != inputs))
+
+
+def _sum_of_norms(weights: Any, strength: Any, axes: tuple[int, ...]) -> Any:
+    squares = ops.sum(ops.square(at_least_single(weights)), axes) if axes else ops.square(at_least_single(weights))
+    away = squares > 0  # at 0 the norm has no gradient: there it counts as 0
+    norms = ops.where(away, ops.sqrt(ops.where(away, squares, 1.0)), 0.0)
+    size = math.prod(weights.shape[axis] for axis in axes)
+    return ops.cast(strength * math.sqrt(size) * ops.sum(norms), weights.dtype)
+
+
+def hoyer_square(weights: Any, strength: Any) -> Any:
+    """`strength * sum(|w|) ** 2 / sum(w ** 2)`: how many weights count, whatever their scale."""
+    w = at_least_single(weights)
+    squares = ops.maximum(ops.sum(ops.square(w)), 1e-12)
+    return ops.cast(strength * ops.square(ops.sum(ops.absolute(w))) / squares, weights.dtype)
+
+
+def orthogonal(weights: Any, strength: Any) -> Any:
+    """`strength * |W^T W - I| ** 2` of the weights as a matrix of (inputs, units), or of its transpose where that is wide."""
+    w = ops.reshape(at_least_single(weights), (-1, weights.shape[-1]))
+    w = ops.transpose(w) if w.shape[1] > w.shape[0] else w
+    gram = ops.matmul(ops.transpose(w), w)
+    return ops.cast(strength * ops.sum(ops.square(gram - ops.eye(w.shape[1]))), weights.dtype)
 
 
 class _Penalty(keras.regularizers.Regularizer, HidesStrengths):
@@ -126,9 +160,139 @@ class L1L2(_Penalty):
         return l1(x, self.l1) + l2(x, self.l2)
 
 
+@keras.saving.register_keras_serializable(package="regularity")
+class GroupLasso(_Penalty):
+    """Penalty `strength * sqrt(size) * sum(|w_u|)` whose strength is a weight: assign to it and the next step uses it.
+
+    `w_u` are the incoming weights of each output unit, or of each filter of a convolution, `size` their number.
+
+    Args:
+        strength: A number from 0 (off) up.
+
+    Raises:
+        ValueError: If `strength` is negative, NaN or infinite.
+
+    Example:
+        >>> import keras, numpy as np, regularity as rg
+        >>> layer = keras.layers.Dense(2, use_bias=False, kernel_regularizer=rg.regularizers.GroupLasso(0.5))
+        >>> layer.build((None, 4))
+        >>> layer.set_weights([np.array([[3.0, 0], [4, 0], [0, 0], [0, 0]])])
+        >>> round(float(layer.losses[0]), 4)
+        5.0
+
+    Yuan and Lin, "Model selection and estimation in regression with grouped variables", 2006; Scardapane et al., "Group
+    sparse regularization for deep neural networks", 2017.
+    """
+
+    strength = Strength((0.0, math.inf))
+
+    def __init__(self, strength: Any = 0.01) -> None:
+        super().__init__(strength=0.01 if strength is None else strength)
+
+    def __call__(self, x: Any) -> Any:
+        return group_lasso(x, self.strength)
+
+
+@keras.saving.register_keras_serializable(package="regularity")
+class InputGroupLasso(_Penalty):
+    """Penalty `strength * sqrt(size) * sum(|w_i|)` whose strength is a weight: assign to it and the next step uses it.
+
+    `w_i` are the outgoing weights of each input unit, or of each input channel of a convolution, `size` their number.
+
+    Args:
+        strength: A number from 0 (off) up.
+
+    Raises:
+        ValueError: If `strength` is negative, NaN or infinite.
+
+    Example:
+        >>> import keras, numpy as np, regularity as rg
+        >>> layer = keras.layers.Dense(2, use_bias=False, kernel_regularizer=rg.regularizers.InputGroupLasso(0.5))
+        >>> layer.build((None, 4))
+        >>> layer.set_weights([np.array([[3.0, 0], [4, 0], [0, 0], [0, 0]])])
+        >>> round(float(layer.losses[0]), 4)
+        4.9497
+
+    Scardapane et al., "Group sparse regularization for deep neural networks", 2017.
+    """
+
+    strength = Strength((0.0, math.inf))
+
+    def __init__(self, strength: Any = 0.01) -> None:
+        super().__init__(strength=0.01 if strength is None else strength)
+
+    def __call__(self, x: Any) -> Any:
+        return input_group_lasso(x, self.strength)
+
+
+@keras.saving.register_keras_serializable(package="regularity")
+class HoyerSquare(_Penalty):
+    """Penalty `strength * sum(|w|) ** 2 / sum(w ** 2)` whose strength is a weight: assign to it and the next step uses it.
+
+    It does not change when all weights grow by one factor, so that it asks for few weights rather than small ones.
+
+    Args:
+        strength: A number from 0 (off) up.
+
+    Raises:
+        ValueError: If `strength` is negative, NaN or infinite.
+
+    Example:
+        >>> import keras, numpy as np, regularity as rg
+        >>> layer = keras.layers.Dense(2, use_bias=False, kernel_regularizer=rg.regularizers.HoyerSquare(0.5))
+        >>> layer.build((None, 4))
+        >>> layer.set_weights([np.array([[3.0, 0], [4, 0], [0, 0], [0, 0]])])
+        >>> round(float(layer.losses[0]), 4)
+        0.98
+
+    Yang et al., "DeepHoyer: learning sparser neural network with differentiable scale-invariant sparsity measures", 2020.
+    """
+
+    strength = Strength((0.0, math.inf))
+
+    def __init__(self, strength: Any = 0.01) -> None:
+        super().__init__(strength=0.01 if strength is None else strength)
+
+    def __call__(self, x: Any) -> Any:
+        return hoyer_square(x, self.strength)
+
+
+@keras.saving.register_keras_serializable(package="regularity")
+class Orthogonal(_Penalty):
+    """Penalty `strength * |W^T W - I| ** 2` whose strength is a weight: assign to it and the next step uses it.
+
+    `W` are the weights as a matrix of (inputs, units), or its transpose where that is wide. Variables of any rank will do;
+    Keras's `OrthogonalRegularizer` takes matrices alone, and asks for right angles without unit length.
+
+    Args:
+        strength: A number from 0 (off) up.
+
+    Raises:
+        ValueError: If `strength` is negative, NaN or infinite.
+
+    Example:
+        >>> import keras, numpy as np, regularity as rg
+        >>> layer = keras.layers.Dense(2, use_bias=False, kernel_regularizer=rg.regularizers.Orthogonal(0.5))
+        >>> layer.build((None, 4))
+        >>> layer.set_weights([np.array([[3.0, 0], [4, 0], [0, 0], [0, 0]])])
+        >>> round(float(layer.losses[0]), 4)
+        288.5
+
+    Bansal et al., "Can we gain more from orthogonality regularizations in training deep networks?", 2018.
+    """
+
+    strength = Strength((0.0, math.inf))
+
+    def __init__(self, strength: Any = 0.01) -> None:
+        super().__init__(strength=0.01 if strength is None else strength)
+
+    def __call__(self, x: Any) -> Any:
+        return orthogonal(x, self.strength)
+
+
 def stock_penalty(strengths: Mapping[str, float]) -> keras.regularizers.Regularizer | None:
-    """Keras's own regularizer with these strengths, by name of technique; None where all are 0."""
-    on = {name: value for name, value in strengths.items() if value}
+    """Keras's own regularizer with these strengths, by name of technique; None where all it has are 0."""
+    on = {name: value for name, value in strengths.items() if value and name in ("l1", "l2")}
     if not on:
         return None
     if len(on) > 1:
@@ -173,5 +337,77 @@ TECHNIQUES = (
         function=l2,
         components=(L2,),
         stock={keras.regularizers.L2: "l2", keras.regularizers.L1L2: "l2", L2: "l2", L1L2: "l2"},
+    ),
+    Technique(
+        name="group_lasso",
+        place="weights",
+        hook="penalty",
+        summary="Adds the norms of the incoming weights of each unit or filter to the loss, which drives whole units towards zero.",
+        helps="A layer has more units than it needs: those that carry little can be taken out.",
+        hurts="Every unit carries a little.",
+        unit="added to the loss per unit of summed norms, each times the root of its number of weights",
+        limits=(0.0, math.inf),
+        range=(1e-6, 1e-1),
+        scale="log",
+        acts_on="kernels of trainable layers; not biases, embeddings or normalization",
+        at_inference="nothing",
+        paper="Yuan and Lin 2006, Model selection and estimation in regression with grouped variables",
+        function=group_lasso,
+        components=(GroupLasso,),
+        stock={GroupLasso: "strength"},
+    ),
+    Technique(
+        name="input_group_lasso",
+        place="weights",
+        hook="penalty",
+        summary="Adds the norms of the outgoing weights of each input to the loss, which drives whole inputs towards zero.",
+        helps="Many columns carry nothing: it selects among them.",
+        hurts="Columns that belong together, such as a one-hot category, are judged one by one.",
+        unit="added to the loss per unit of summed norms, each times the root of its number of weights",
+        limits=(0.0, math.inf),
+        range=(1e-6, 1e-1),
+        scale="log",
+        acts_on="kernels of trainable layers; not biases, embeddings or normalization",
+        at_inference="nothing",
+        paper="Scardapane et al. 2017, Group sparse regularization for deep neural networks",
+        function=input_group_lasso,
+        components=(InputGroupLasso,),
+        stock={InputGroupLasso: "strength"},
+    ),
+    Technique(
+        name="hoyer_square",
+        place="weights",
+        hook="penalty",
+        summary="Adds the number of weights that count to the loss, whatever their scale, which asks for few rather than small weights.",
+        helps="A sparse network is wanted without the shrinkage of L1.",
+        hurts="The network is to be smooth rather than sparse.",
+        unit="added to the loss per weight that counts",
+        limits=(0.0, math.inf),
+        range=(1e-7, 1e-2),
+        scale="log",
+        acts_on="kernels of trainable layers; not biases, embeddings or normalization",
+        at_inference="nothing",
+        paper="Yang et al. 2020, DeepHoyer: learning sparser neural network with differentiable scale-invariant sparsity measures",
+        function=hoyer_square,
+        components=(HoyerSquare,),
+        stock={HoyerSquare: "strength"},
+    ),
+    Technique(
+        name="orthogonal",
+        place="weights",
+        hook="penalty",
+        summary="Adds the distance of each kernel from one with orthogonal columns of unit length to the loss.",
+        helps="Deep networks without normalization, where signals should neither grow nor vanish.",
+        hurts="The answer needs few directions of large weight, as in a last layer.",
+        unit="added to the loss per unit of the squared distance",
+        limits=(0.0, math.inf),
+        range=(1e-6, 1e-1),
+        scale="log",
+        acts_on="kernels of trainable layers; not biases, embeddings or normalization",
+        at_inference="nothing",
+        paper="Bansal et al. 2018, Can we gain more from orthogonality regularizations in training deep networks?",
+        function=orthogonal,
+        components=(Orthogonal,),
+        stock={Orthogonal: "strength"},
     ),
 )
