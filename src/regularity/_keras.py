@@ -636,7 +636,7 @@ def own_clipping(optimizer: Any) -> Callable[[list[Any]], list[Any]]:
 def average_with(optimizer: Any, momentum: Callable[[Any], Any]) -> None:
     """Have `optimizer` average the weights, keeping a share `momentum(step)` of the averages at each step.
 
-    Before it is built (`use_ema`, `_update_model_variables_moving_average`).
+    Before it is built (`use_ema`, `_update_model_variables_moving_average`, `finalize_variable_values`).
     """
     optimizer.use_ema = True
     if not optimizer.built or not hasattr(optimizer, "_model_variables_moving_average"):
@@ -649,7 +649,14 @@ def average_with(optimizer: Any, momentum: Callable[[Any], Any]) -> None:
                 share = keras.ops.cast(kept, variable.dtype)
                 average.assign(share * average + (1 - share) * variable)
 
+    def finalize(variables: list[Any]) -> None:
+        # Keras hands the averages' own buffers to the weights, which the next `fit` gives away twice, and fails
+        for variable, average in zip(variables, optimizer._model_variables_moving_average, strict=True):
+            if average is not None:
+                variable.assign(keras.ops.copy(average))
+
     object.__setattr__(optimizer, "_update_model_variables_moving_average", update)
+    object.__setattr__(optimizer, "finalize_variable_values", finalize)
 
 
 def batch_statistics(model: Any) -> dict[int, float]:

@@ -144,7 +144,7 @@ def test_a_strength_that_is_assigned_acts_in_the_next_step_without_a_retrace(
         strength.assign(technique.inside(strengths(technique)[0]))
     before = len(traces)
     for one in (applied, other):
-        one.fit(rows[:32], LABELS[:32], batch_size=16, shuffle=False, verbose=0)
+        one.fit(rows[:32], LABELS[:32], batch_size=16, epochs=2, shuffle=False, verbose=0)
     assert len(traces) == before
     assert np.abs(flat(applied.get_weights()) - flat(other.get_weights())).max() > 1e-7
 

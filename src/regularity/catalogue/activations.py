@@ -260,11 +260,11 @@ class GaussianNoise(keras.layers.GaussianNoise, _Noise):
     """Keras's `GaussianNoise` with a standard deviation that is a weight.
 
     Args:
-        stddev: Standard deviation of the noise, a number from 0 (off) up.
+        stddev: Standard deviation of the noise, a number from 0 (off) to 1, as in Keras.
         seed: Integer seed of the noise; None for one drawn anew.
 
     Raises:
-        ValueError: If `stddev` is negative, NaN or infinite.
+        ValueError: If `stddev` is not a number from 0 to 1.
 
     Example:
         >>> import numpy as np, regularity as rg
@@ -275,10 +275,10 @@ class GaussianNoise(keras.layers.GaussianNoise, _Noise):
     Bishop, "Training with noise is equivalent to Tikhonov regularization", 1995.
     """
 
-    stddev = Strength((0.0, math.inf))
+    stddev = Strength((0.0, 1.0))
 
     def __init__(self, stddev: Any, seed: int | None = None, **kwargs: Any) -> None:
-        super().__init__(1.0, seed=seed, **kwargs)
+        super().__init__(0.5, seed=seed, **kwargs)
         self.stddev = stddev
 
     def call(self, inputs: Any, training: bool | None = False) -> Any:
@@ -431,8 +431,8 @@ TECHNIQUES = (
         helps="Outputs are of a known size, as behind a normalization or a bounded activation.",
         hurts="Nothing bounds the outputs: the network grows them until the noise is small beside them.",
         unit="standard deviation of the noise, in units of the outputs",
-        limits=(0.0, math.inf),
-        range=(0.01, 2.0),
+        limits=(0.0, 1.0),
+        range=(0.01, 1.0),
         scale="log",
         acts_on=_HIDDEN.format("GaussianNoise"),
         at_inference="nothing: the expectation is the plain model",
