@@ -158,6 +158,8 @@ def techniques(as_json: AsJson = False) -> None:
                     "unit": t.unit,
                     "range": t.range,
                     "scale": t.scale,
+                    "off": None if t.inverted else 0.0,
+                    "at_inference": t.at_inference,
                     "paper": t.paper,
                 }
                 for t in catalogue
@@ -167,7 +169,10 @@ def techniques(as_json: AsJson = False) -> None:
     _table(
         "Techniques",
         ["name", "place", "what it does", "range", "paper"],
-        [[t.name, t.place, t.summary, f"{t.range[0]:g} to {t.range[1]:g}, {t.scale}", t.paper] for t in catalogue],
+        [
+            [t.name, t.place, t.summary, f"{t.range[0]:g} to {t.range[1]:g}, {t.scale.replace('_', ' ')}", t.paper]
+            for t in catalogue
+        ],
     )
 
 

@@ -51,7 +51,15 @@ def test_range_lies_within_limits_and_has_room(technique):
 
 @each
 def test_words_are_there(technique):
-    for text in (technique.summary, technique.helps, technique.hurts, technique.unit, technique.acts_on, technique.at_inference, technique.paper):
+    for text in (
+        technique.summary,
+        technique.helps,
+        technique.hurts,
+        technique.unit,
+        technique.acts_on,
+        technique.at_inference,
+        technique.paper,
+    ):
         assert text.strip() == text
         assert text
     for sentence in (technique.summary, technique.helps, technique.hurts):

@@ -74,3 +74,11 @@ def test_a_generator_is_kept_so_its_length_is_known() -> None:
     model.compile("adam", "sparse_categorical_crossentropy")
     (member,) = rg.train(model, iter([(ROWS, LABELS)]), recipes={"swa": 0.5}, epochs=2)
     assert len(member.history["loss"]) == 2
+
+
+def test_a_mean_leaves_no_moving_average_behind_and_a_moving_one_leaves_keras_own() -> None:
+    model = normalized()
+    for technique, strength, left in (("swa", 0.5, False), ("ema", 0.9, True), ("ema", 0.0, False)):
+        optimizer = rg.Recipe({technique: strength}).apply(model).to_keras().optimizer
+        assert optimizer.use_ema is left
+        assert not left or optimizer.ema_momentum == strength

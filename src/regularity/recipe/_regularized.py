@@ -522,6 +522,8 @@ def _to_keras(applied: Any) -> keras.Model:
     carry_attributes(applied, plain)
     _stock_decay(plain, variables, {s.path: values[s.key] for s in sites if CATALOGUE[s.technique].hook == "decay"})
     _stock_constraints(plain, sites, variables, values)
+    if any(CATALOGUE[site.technique].hook == "average" for site in sites):
+        _keras.innermost(plain.optimizer).use_ema = False  # unless a technique says otherwise
     for site in sites:
         technique = CATALOGUE[site.technique]
         if technique.restore is not None:
