@@ -22,11 +22,11 @@ _MEMBERS = (64, 512)  # between which memory may grow
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=["peers", "engine", "memory"], help="one part of the table")
+    parser.add_argument("--only", choices=["peers", "engine", "memory", "costs"], help="one part of the table")
     parser.add_argument("--quick", action="store_true", help="fewer trials and repeats, to try the program")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the numbers there, too")
     options = parser.parse_args()
-    parts = {"peers": peers, "engine": engine, "memory": memory}
+    parts = {"peers": peers, "engine": engine, "memory": memory, "costs": costs}
     chosen = [options.only] if options.only else list(parts)
     found: dict[str, Any] = {"machine": machine.describe(), "quick": options.quick}
     show_machine(found["machine"])
@@ -185,6 +185,21 @@ def memory(quick: bool) -> list[dict[str, Any]]:
     ]
     show(["members", "KiB", "weights + moments, KiB", "of those", "to reach"], rows)
     print("\nPeak resident memory of a fresh process while it trains the dropout program warm, results held.")
+    return found
+
+
+# -- costs -------------------------------------------------------------------------------------------------------------
+
+
+def costs(quick: bool) -> list[dict[str, Any]]:
+    """Time a step with each technique beside one without."""
+    found = in_process("costs", *((2, 1) if quick else (10, 5)))
+    print("\n## What a technique adds to a step, of 64 members of the net without any\n")
+    rows = [[r["technique"], f"{r['plain']:.1f}", f"{r['ratio']:.2f} ×", f"{r['floor']:g}"] for r in found]
+    show(["technique", "plain, microseconds", "with it", "floor"], rows)
+    print(
+        "\nWarm, in turns in one process, the median of five pairs. The floor is what the mathematics asks for at least."
+    )
     return found
 
 
