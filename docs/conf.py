@@ -40,11 +40,11 @@ html_title = "Regularity"
 
 PAGES = Path(__file__).parent / "catalogue"
 PLACES = {
-    "batch": "the batch, before the model sees it",
+    "batch": "the rows, before the model sees them",
     "activations": "the forward pass",
-    "targets": "the targets, when the loss is computed",
-    "weights": "a penalty on weights, added to the loss",
-    "gradient": "the gradient",
+    "targets": "what the prediction is compared with",
+    "weights": "penalties on weights, added to the loss",
+    "gradient": "where the gradient is taken, and what becomes of it",
     "update": "the weights, beside the optimizer's step",
 }
 SCALES = {"log": "logarithmically", "linear": "evenly", "reverse_log": "logarithmically in the distance to 1"}
@@ -84,7 +84,7 @@ def overview(techniques: list[Any]) -> str:
             "| --- | --- | --- | --- |",
         ]
         lines += [
-            f"| [{t.name}]({t.name}.md) | {t.summary} | {t.range[0]:g} to {t.range[1]:g} | {t.paper} |"
+            row(f"[{t.name}]({t.name}.md)", t.summary, f"{t.range[0]:g} to {t.range[1]:g}{off(t)}", t.paper)
             for t in techniques
             if t.place == place
         ]
@@ -93,44 +93,60 @@ def overview(techniques: list[Any]) -> str:
     return "\n".join([*lines, f"```{{toctree}}\n:hidden:\n\n{names}\n```", ""])
 
 
+def row(*cells: str) -> str:
+    """A row of a table; a bar inside a cell would end it."""
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def off(technique: Any) -> str:
+    """What a reader of a range has to know where 0 is not 'off'."""
+    return "; None is off" if technique.inverted else ""
+
+
 def page(technique: Any) -> str:
     """What there is to know about a technique."""
     low, high = technique.range
-    off = "None is off" if technique.inverted else "0 is off"
     least, most = technique.limits
-    limits = f"from {least:g}{f' to {most:g}' if most < float('inf') else ' up'}"
-    limits = "above 0" if technique.inverted else limits
+    limits = f"a number from {least:g}{f' to {most:g}' if most < float('inf') else ' up'}; 0 is off"
+    if technique.inverted:
+        limits = "a number above 0, the smaller the stronger; None is off"
     middle = f"{(0.3 * high if technique.scale == 'linear' else high if technique.scale != 'log' else (low * high) ** 0.5):.1g}"
     if technique.scale == "reverse_log":
         middle = "0.99"
-    cost = "about as much as without" if technique.cost < 1.05 else f"about {technique.cost:g} times one without"
-    apart = (
-        " Members that have it train apart from those that have not, so that these do not pay."
-        if technique.apart
-        else ""
+    cost = (
+        "at least as much as one without" if technique.cost == 1 else f"at least {technique.cost:g} times one without"
     )
+    if technique.apart:
+        cost += "; members that have it train apart from those that have not, so that these do not pay"
+    whole = "; a key takes no pattern" if technique.reach == "model" else ""
     rows = {
-        "acts on": technique.acts_on,
-        "strength": f"{technique.unit}; a number {limits}, {off}",
+        "acts on": technique.acts_on + whole,
+        "strength": technique.unit.removesuffix("; None for no bound"),
+        "allowed": limits,
         "searched": f"from {low:g} to {high:g}, spaced {SCALES[technique.scale]}",
-        "a step costs": f"{cost}.{apart}",
+        "a step costs": cost,
         "left at inference": technique.at_inference,
     }
-    ours = [kind.__name__ for kind in technique.components]
-    if ours:
+    if technique.components:
         home = "regularizers" if technique.place == "weights" or technique.hook == "output" else "layers"
-        rows["to place by hand"] = ", ".join(f"`rg.{home}.{name}`" for name in ours)
+        rows["to place by hand"] = ", ".join(
+            f"{{class}}`rg.{home}.{kind.__name__} <regularity.{home}.{kind.__name__}>`" for kind in technique.components
+        )
     stock = [kind.__name__ for kind in technique.stock if kind.__module__.startswith("keras")]
     if stock:
         rows["found in your model as"] = ", ".join(f"`{name}`" for name in stock)
     key = f'"{technique.name}"'
     formula = (technique.function.__doc__ or "").strip().splitlines()[0]
+    if technique.hook == "output":
+        formula = formula.rstrip(".") + "; here `w` are the outputs, and the sum is averaged over the batch."
     lines = [
         f"# {technique.name}",
         "",
         technique.summary,
         "",
-        f"It acts on {PLACES[technique.place]}: {formula}",
+        f"**Place in a step:** `{technique.place}` ({PLACES[technique.place]}).",
+        "",
+        f"**What is computed:** {formula}",
         "",
         f"**It helps where:** {technique.helps}",
         "",
@@ -138,7 +154,7 @@ def page(technique: Any) -> str:
         "",
         "| | |",
         "| --- | --- |",
-        *(f"| {name} | {text} |" for name, text in rows.items()),
+        *(row(name, text) for name, text in rows.items()),
         "",
         "```{doctest}",
         f">>> recipe = rg.Recipe({{{key}: {middle}}})",
@@ -147,9 +163,8 @@ def page(technique: Any) -> str:
         "```",
         "",
         "```python",
-        "recipe.apply(model).fit(x, y)                       # train with it",
-        f"path = rg.path(model, x, y, technique={key})  # find its strength",
-        "path.plot()",
+        "recipe.apply(model).fit(x, y)  # trains with it",
+        f"rg.path(model, x, y, technique={key}).plot()  # finds its strength",
         "```",
         "",
         f"{technique.paper}.",

@@ -131,9 +131,26 @@ def test_techniques_are_listed(run):
     code, out, err = run("techniques")
     assert (code, err) == (0, "")
     assert out.isascii()
+    lines = out.splitlines()
+    assert len(lines) == 3 * len(rg.techniques())
     for name, technique in rg.techniques().items():
-        (line,) = [line for line in out.splitlines() if line.startswith(f"| {name} ")]
-        assert technique.summary in line
+        (start,) = [i for i, line in enumerate(lines) if line.startswith(f"{name} (")]
+        first, summary, paper = lines[start : start + 3]
+        low, high = technique.range
+        assert first.startswith(f"{name} ({technique.place}): {low:g} to {high:g}, ")
+        assert first.endswith(", None is off") == technique.inverted
+        assert (summary, paper) == (f"    {technique.summary}", f"    {cli._ascii(technique.paper)}")
+
+
+def test_techniques_fit_a_narrow_terminal(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    code, out, err = run("techniques")
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 80
+    said = " ".join(out.split())
+    for technique in rg.techniques().values():
+        assert f"{technique.summary} {technique.paper}" in said
 
 
 def test_techniques_as_json_are_the_catalogue(run):
@@ -143,7 +160,9 @@ def test_techniques_as_json_are_the_catalogue(run):
     assert list(listed) == list(rg.techniques())
     for name, technique in rg.techniques().items():
         assert tuple(listed[name]["range"]) == technique.range
+        assert listed[name]["place"] == technique.place
         assert listed[name]["paper"] == technique.paper
+        assert listed[name]["off"] == (None if technique.inverted else 0.0)
 
 
 # -- a path ----------------------------------------------------------------------------------------------------------

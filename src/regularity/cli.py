@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import sys
+import textwrap
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -166,14 +168,12 @@ def techniques(as_json: AsJson = False) -> None:
             ]
         )
         return
-    _table(
-        "Techniques",
-        ["name", "place", "what it does", "range", "paper"],
-        [
-            [t.name, t.place, t.summary, f"{t.range[0]:g} to {t.range[1]:g}, {t.scale.replace('_', ' ')}", t.paper]
-            for t in catalogue
-        ],
-    )
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDEST  # a table is too wide for 80 columns
+    for t in catalogue:
+        off = ", None is off" if t.inverted else ""
+        _say(f"{t.name} ({t.place}): {t.range[0]:g} to {t.range[1]:g}, {t.scale.replace('_', ' ')}{off}")
+        for text in (t.summary, t.paper):
+            _say(textwrap.fill(text, width, initial_indent="    ", subsequent_indent="    "))
 
 
 def main() -> None:
