@@ -113,9 +113,9 @@ def page(technique: Any) -> str:
     middle = f"{(0.3 * high if technique.scale == 'linear' else high if technique.scale != 'log' else (low * high) ** 0.5):.1g}"
     if technique.scale == "reverse_log":
         middle = "0.99"
-    cost = (
-        "at least as much as one without" if technique.cost == 1 else f"at least {technique.cost:g} times one without"
-    )
+    cost = "at least as much as one without"
+    if technique.cost > 1:
+        cost = f"about {technique.cost:g} times one without, less where the gradient is a small part of it"
     if technique.apart:
         cost += "; members that have it train apart from those that have not, so that these do not pay"
     whole = "; a key takes no pattern" if technique.reach == "model" else ""

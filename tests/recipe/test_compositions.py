@@ -1,0 +1,82 @@
+"""Techniques compose: random recipes of two to six on networks of five kinds train two steps, or are refused with a reason."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import regularity as rg
+
+LABELS = np.random.default_rng(1).integers(0, 3, 20)
+
+
+def ended(inputs: Any, hidden: Any) -> Any:
+    model = keras.Model(inputs, layers.Dense(3, "softmax")(hidden))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+
+def dense() -> Any:
+    inputs = keras.Input((6,))
+    return ended(inputs, layers.Dense(5, "relu")(layers.Dense(6, "relu")(inputs)))
+
+
+def conv() -> Any:
+    inputs = keras.Input((6, 6, 2))
+    return ended(inputs, layers.Flatten()(layers.BatchNormalization()(layers.Conv2D(3, 3, activation="relu")(inputs))))
+
+
+def recurrent() -> Any:
+    inputs = keras.Input((4, 3))
+    return ended(inputs, layers.LSTM(4)(layers.Dense(4, "relu")(inputs)))
+
+
+def attention() -> Any:
+    inputs = keras.Input((4, 6))
+    attended = layers.MultiHeadAttention(2, 3)(inputs, inputs)
+    return ended(inputs, layers.GlobalAveragePooling1D()(layers.Add()([inputs, attended])))
+
+
+def residual() -> Any:
+    inputs = keras.Input((6,))
+    stem = layers.Dense(6, "relu")(inputs)
+    return ended(inputs, layers.Add()([stem, layers.Dense(6)(layers.Dense(5, "selu")(stem))]))
+
+
+def drawn(random: np.random.Generator) -> dict[str, float]:
+    """A recipe of two to six techniques, each at some strength of its range."""
+    catalogue = rg.techniques()
+    names = random.choice(list(catalogue), random.integers(2, 7), replace=False)
+    return {str(name): float(random.uniform(*catalogue[name].range)) for name in names}
+
+
+REASONS = ("no hidden layer", "no residual block", "no trainable kernels", "What would match: layers")
+
+
+def why_not(model: Any, recipe: dict[str, float]) -> str:
+    """What is said where a model refuses a recipe."""
+    try:
+        rg.Recipe(recipe).apply(model)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("make", [dense, conv, recurrent, attention, residual])
+def test_a_random_recipe_trains_or_is_refused_with_a_reason(make: Any, seed: int) -> None:
+    keras.utils.set_random_seed(seed)
+    model, random = make(), np.random.default_rng([seed, len(make.__name__)])
+    rows = random.normal(size=(20, *model.input_shape[1:])).astype("float32")
+    recipe = drawn(random)
+    refused = {name: why_not(model, {name: strength}) for name, strength in recipe.items()}
+    for name, why in refused.items():
+        assert not why or (repr(name) in why and any(reason in why for reason in REASONS))
+    recipe = {name: strength for name, strength in recipe.items() if not refused[name]}
+    members = rg.train(model, rows, LABELS, [{}, recipe], epochs=1, batch_size=10)
+    for member in members:
+        assert member.diverged is None
+        assert np.isfinite(member.history["loss"]).all()
+        assert all(np.isfinite(w).all() for w in member.model.get_weights())
