@@ -61,8 +61,8 @@ class Technique:
         refuses: From a compiled model to why it can't take this, or None.
         inverted: Whether the strength in a recipe runs the other way: a bound, with None for 'off'. Inside it is 1 / bound.
         of_length: Whether it depends on how long training is, so that a part of a longer training is another thing.
-        cost: What a step costs at least, as a multiple of a step without. Those that are far from 1 are present or
-            absent: members that have them train apart, so that no other pays.
+        cost: How many gradients a step takes, and so at most about how many times as long as one without. Those that
+            take several are present or absent: members that have them train apart, so that no other pays.
     """
 
     name: str
