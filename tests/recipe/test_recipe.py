@@ -98,7 +98,7 @@ def test_rate_above_1_is_refused() -> None:
         rg.Recipe({"dropout@a": 1.5})
 
 
-@pytest.mark.parametrize("value", [{}, {"rate": 0.1}, {"strength": 0.1, "schedule": "flat"}], ids=str)
+@pytest.mark.parametrize("value", [{}, {"rate": 0.1}, {"strength": 0.1, "side": "flat"}], ids=str)
 def test_mapping_without_just_a_strength_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="mapping with the key 'strength'"):
         rg.Recipe({"l2": value})
