@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -31,6 +32,39 @@ def lanes() -> list[Any]:
         return devices
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return [devices[i % len(devices)] for i in range(max(cores, len(devices)))]
+
+
+class Pool:
+    """The lanes of this machine with a thread for each, and what waits for them, first come first served.
+
+    Args:
+        lanes: The device of each lane.
+    """
+
+    def __init__(self, lanes: Sequence[Any]) -> None:
+        self.lanes = list(lanes)
+        self.stop = threading.Event()
+        self._idle = list(lanes)
+        self._threads = ThreadPoolExecutor(len(self.lanes), "lane")
+
+    def submit(self, work: Callable[[Any], list[Outcome]]) -> "Future[list[Outcome]]":
+        """Have the next lane that is free do some work, which is given its device."""
+
+        def in_lane() -> list[Outcome]:
+            device = self._idle.pop()
+            try:
+                return work(device)
+            finally:
+                self._idle.append(device)
+
+        return self._threads.submit(in_lane)
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop.set()  # an interrupted run ends with the epoch it is in
+        self._threads.shutdown(cancel_futures=True)
 
 
 class Queued(NamedTuple):
@@ -58,8 +92,8 @@ class Chunk:
         self.judged = self.state  # the same, or with what belongs to averaged weights
         self.outcomes = [Outcome() for _ in tasks]
         self.epoch = 0
-        held_out = [task.held_out for task in tasks if task.held_out is not None]
-        self.reads = [_Read.of(held_out), _Read.of([_sample(task) for task in tasks])] if held_out else []
+        held_out = all(task.held_out for task in tasks)
+        self.reads = [_Read.of([t.held_out for t in tasks]), _Read.of([_sample(t) for t in tasks])] if held_out else []
 
     @property
     def frozen(self) -> np.ndarray:
@@ -85,8 +119,9 @@ class Chunk:
             outcome.norm.append(float(report.norm[i]))
             outcome.zeros.append(float(report.zeros[i]))
             if scores is not None:
-                outcome.held_out.append(float("nan") if gone else float(scores[0][i]))
-                outcome.seen.append(float("nan") if gone else float(scores[1][i]))
+                held_out, seen = (np.full_like(found[i], np.nan) if gone else found[i] for found in scores)
+                outcome.held_out.append(held_out)
+                outcome.seen.append(seen[0])
 
     def finish(self) -> list[Outcome]:
         if self.plan.keep_weights:
@@ -162,25 +197,23 @@ class RowLanes(Lanes):
     """Training on arrays: each chunk runs through all its epochs in one lane."""
 
     def train(self, chunks: Sequence[Queued], advance: Callable[[int], None]) -> Iterator[list[Outcome]]:
+        with Pool(self.lanes) as pool:
+            for future in self.submit(chunks, pool, advance):
+                yield future.result()
+
+    def submit(
+        self, chunks: Sequence[Queued], pool: Pool, advance: Callable[[int], None]
+    ) -> "list[Future[list[Outcome]]]":
+        """Queue chunks for the lanes of a pool."""
         tasks = [task for chunk in chunks for task in chunk.tasks]
         longest = self.plan.epoch_rows or max(len(self._rows(task)) for task in tasks)
         per_member = self.plan.shuffle or any(task.rows is not None for task in tasks)
-        self._calls = sum(max(task.epochs for task in chunk.tasks) for chunk in chunks)
-        stop = threading.Event()
-        idle = list(self.lanes)
+        self._calls = max(self._calls, sum(max(task.epochs for task in chunk.tasks) for chunk in chunks))
 
-        def work(chunk: Queued) -> list[Outcome]:
-            device = idle.pop()
-            try:
-                return self._train_chunk(chunk, device, longest, per_member, stop, advance)
-            finally:
-                idle.append(device)
+        def work(chunk: Queued, device: Any) -> list[Outcome]:
+            return self._train_chunk(chunk, device, longest, per_member, pool.stop, advance)
 
-        with ThreadPoolExecutor(min(len(self.lanes), len(chunks))) as lanes:
-            try:
-                yield from lanes.map(work, chunks)
-            finally:
-                stop.set()  # an interrupted run ends with the epoch it is in
+        return [pool.submit(partial(work, chunk)) for chunk in chunks]
 
     def _train_chunk(
         self,
@@ -209,7 +242,7 @@ class RowLanes(Lanes):
                 chunk.state, finite = self.call("advance", device, chunk.state, shared, frozen, data, order)
             chunk.state, report = self.call("finish", device, chunk.state, shared, frozen, finite, data, tail)
             chunk.judged = chunk.state
-            if self.program.restates and (self.plan.score is not None or epoch == epochs - 1):
+            if self.program.restates and (self.plan.scores or epoch == epochs - 1):
                 chunk.judged = self.call("restate", device, chunk.state, shared, data, order, tail)
             chunk.record(report, self.validate(chunk), self._scores(chunk, data))
             advance(sum(epoch < task.epochs for task in queued.tasks[: queued.members]))
@@ -236,38 +269,69 @@ class RowLanes(Lanes):
         return np.ascontiguousarray(in_steps.swapaxes(0, 1)), rows[None, :, full:]
 
     def _scores(self, chunk: Chunk, data: Any) -> tuple[np.ndarray, np.ndarray] | None:
-        """Held-out scores of a chunk's members and scores on as many of the rows they train on."""
-        if self.plan.score is None:
+        """Scores of a chunk's members on their held-out rows and on some that they train on, of (members, sets, scores)."""
+        if not chunk.reads or not self.plan.scores:
             return None
+        shared, device = self.shared(chunk.device), chunk.device
         found = []
         for read in chunk.reads:
-            if self.plan.score == "loss":
-                arguments = data, read.rows, read.valid.astype("float32")
-                losses = self.call("losses", chunk.device, chunk.judged, self.shared(chunk.device), *arguments)
-                found.append(-np.asarray(losses))
-                continue
-            outputs = self.call("predict", chunk.device, chunk.judged, self.shared(chunk.device), data[0], read.rows)
-            found.append(
-                self.plan.score(jax.tree.map(_by_member, outputs), _by_member(read.rows), _by_member(read.valid))
-            )
+            outputs = None
+            if any(score != "loss" for score in self.plan.scores):
+                outputs = self.call("predict", device, chunk.judged, shared, data[0], read.rows)
+                outputs = jax.tree.map(_by_member, outputs)
+            rows, of_sets = _by_member(read.rows), []
+            for at, valid in read.sets:
+                of_scores = []
+                for score in self.plan.scores:
+                    if score == "loss":
+                        weight = read.weight(at, valid)
+                        of_scores.append(
+                            -np.asarray(self.call("losses", device, chunk.judged, shared, data, read.rows, weight))
+                        )
+                    else:
+                        picked = jax.tree.map(lambda a, at=at: _picked(a, at), outputs)
+                        of_scores.append(score(picked, _picked(rows, at), valid))
+                of_sets.append(np.stack(of_scores, -1))
+            found.append(np.stack(of_sets, 1))
         return found[0], found[1]
 
 
 class _Read(NamedTuple):
-    """Rows to read a chunk's members on, in blocks of one size: both of (blocks, members, size)."""
+    """Rows to read a chunk's members on: those of all their sets, in blocks of one size, of (blocks, members, size).
+
+    A set is where its rows stand among a member's, of (members, longest), and which of these are not padding.
+    """
 
     rows: np.ndarray
-    valid: np.ndarray  # False where a row only fills a block
+    sets: list[tuple[np.ndarray, np.ndarray]]
 
     @classmethod
-    def of(cls, rows: Sequence[np.ndarray]) -> "_Read":
-        """Each member's own rows."""
-        longest = max(len(r) for r in rows)
+    def of(cls, sets: Sequence[Sequence[np.ndarray]]) -> "_Read":
+        """Each member's own sets of rows, as many for every member."""
+        rows = [np.concatenate(own) for own in sets]
+        longest = max(map(len, rows))
         size = min(longest, _READ_ROWS)
         blocks = -(-longest // size)
         padded = np.stack([np.resize(r, blocks * size) for r in rows]).astype("int32")
-        valid = np.arange(blocks * size) < np.array([[len(r)] for r in rows])
-        return cls(*(np.ascontiguousarray(a.reshape(len(rows), blocks, size).swapaxes(0, 1)) for a in (padded, valid)))
+        places = []
+        for s in range(len(sets[0])):
+            starts = np.array([[sum(map(len, own[:s]))] for own in sets])
+            lengths = np.array([[len(own[s])] for own in sets])
+            offset = np.arange(lengths.max())
+            places.append((starts + np.minimum(offset, lengths - 1), offset < lengths))
+        return cls(np.ascontiguousarray(padded.reshape(len(rows), blocks, size).swapaxes(0, 1)), places)
+
+    def weight(self, at: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        """1 for the rows of a set, 0 for the others, in the shape of all rows."""
+        blocks, members, size = self.rows.shape
+        weight = np.zeros((members, blocks * size), "float32")
+        np.maximum.at(weight, (np.arange(members)[:, None], at), valid.astype("float32"))
+        return np.ascontiguousarray(weight.reshape(members, blocks, size).swapaxes(0, 1))
+
+
+def _picked(a: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Each member's own entries of the second axis."""
+    return a[np.arange(len(a))[:, None], at]
 
 
 def _by_member(a: Any) -> np.ndarray:
@@ -276,10 +340,11 @@ def _by_member(a: Any) -> np.ndarray:
     return moved.reshape(len(moved), -1, *moved.shape[3:])
 
 
-def _sample(task: Task) -> np.ndarray:
+def _sample(task: Task) -> tuple[np.ndarray]:
     """As many of a member's training rows as it has held-out ones, the same in every epoch."""
-    rows = np.random.default_rng([task.seed, 2**32]).permutation(task.rows if task.rows is not None else [])
-    return rows[: max(len(task.held_out) if task.held_out is not None else 0, 1)]
+    assert task.rows is not None
+    rows = np.random.default_rng([task.seed, 2**32]).permutation(task.rows)
+    return (rows[: max(sum(map(len, task.held_out)), 1)],)
 
 
 class StreamLanes(Lanes):

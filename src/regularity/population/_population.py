@@ -9,7 +9,7 @@ import numpy as np
 from regularity.data import Data, stream_batches
 from regularity.population._calibration import calibrated_chunk_size, chunk_size, is_worth_a_trial
 from regularity.population._convolution import lower_convolutions
-from regularity.population._lanes import Chunk, Queued, RowLanes, StreamLanes, lanes
+from regularity.population._lanes import Chunk, Pool, Queued, RowLanes, StreamLanes, lanes
 from regularity.population._program import Program
 from regularity.population._tasks import Outcome, Plan, Task
 
@@ -40,18 +40,38 @@ class Population:
             tasks: The members.
             advance: Called with the number of member-epochs that are done.
         """
-        size = self._size = self._size or self._chunk_size(tasks)
+        chunks, filled = self._chunks(tasks)
+        return _in_order(chunks, list(self._work.train(filled, advance)))
+
+    def submit(self, tasks: Sequence[Task], pool: Pool, advance: Callable[[int], None]) -> Callable[[], list[Outcome]]:
+        """Queue tasks for the lanes of a pool, and return what waits for their outcomes. Streams are not queued.
+
+        Args:
+            tasks: The members.
+            pool: Lanes that populations share.
+            advance: As in `run`.
+        """
+        assert isinstance(self._work, RowLanes)
+        chunks, filled = self._chunks(tasks)
+        futures = self._work.submit(filled, pool, advance)
+        return lambda: _in_order(chunks, [future.result() for future in futures])
+
+    def chunk(self, tasks: Sequence[Task]) -> int:
+        """How many members train together, in this run and all that follow: their programs are the same then."""
+        if self._size is None:
+            size = self._chunk_size(tasks)
+            together = self.plan.together
+            self._size = size // together * together if size >= together else _divisor(together, size)
+        return self._size
+
+    def _chunks(self, tasks: Sequence[Task]) -> tuple[list[list[int]], list[Queued]]:
+        """Which tasks train together, the longest first, by their index and themselves."""
+        size = self.chunk(tasks)
         order = sorted(range(len(tasks)), key=lambda i: -tasks[i].epochs)
         chunks = [order[i : i + size] for i in range(0, len(order), size)]
-        filled = [Queued([tasks[i] for i in c] + [tasks[c[-1]]] * (size - len(c)), len(c)) for c in chunks]
-        outcomes: list[Any] = [None] * len(tasks)
-        for chunk, found in zip(chunks, self._work.train(filled, advance), strict=True):
-            for i, outcome in zip(chunk, found, strict=False):
-                outcomes[i] = outcome
-        return outcomes
+        return chunks, [Queued([tasks[i] for i in c] + [tasks[c[-1]]] * (size - len(c)), len(c)) for c in chunks]
 
     def _chunk_size(self, tasks: Sequence[Task]) -> int:
-        """How many members to train together, in this run and all that follow: their programs are the same then."""
         members, plan = max(self._members, len(tasks)), self.plan
         if not isinstance(plan.data, Data):
             return chunk_size(self.program, members, len(self.lanes))
@@ -66,3 +86,18 @@ class Population:
             jax.block_until_ready(self._work.call("advance", device, chunk.state, shared, chunk.frozen, data, order))
 
         return calibrated_chunk_size(self.program, members, self.lanes, trial, f"batch {plan.batch_size}")
+
+
+def _in_order(chunks: Sequence[Sequence[int]], found: Sequence[Sequence[Outcome]]) -> list[Outcome]:
+    """The outcomes of chunks in the order of their tasks; what only fills a chunk is left out."""
+    by_task = {
+        i: outcome
+        for chunk, outcomes in zip(chunks, found, strict=True)
+        for i, outcome in zip(chunk, outcomes, strict=False)
+    }
+    return [by_task[i] for i in range(len(by_task))]
+
+
+def _divisor(number: int, most: int) -> int:
+    """The largest divisor of a number that is no larger than `most`."""
+    return max(d for d in range(1, most + 1) if number % d == 0)

@@ -19,7 +19,7 @@ class Task:
         epochs: How long to train.
         learning_rate: In place of the optimizer's, or None.
         rows: Rows to train on, or None for all.
-        held_out: Rows to score on after each epoch, or None.
+        held_out: Sets of rows to score on after each epoch, each set on its own.
         schedules: Name of the schedule by key of each site whose strength changes while training.
     """
 
@@ -28,7 +28,7 @@ class Task:
     epochs: int
     learning_rate: float | None = None
     rows: np.ndarray | None = None
-    held_out: np.ndarray | None = None
+    held_out: tuple[np.ndarray, ...] = ()
     schedules: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -40,8 +40,8 @@ class Outcome:
         history: What Keras's `fit` reports.
         norm: Euclidean norm of all kernels.
         zeros: Share of the kernels' entries that are near zero.
-        held_out: Score on the held-out rows.
-        seen: Score on as many of the training rows.
+        held_out: Scores on the held-out rows, of (sets, scores).
+        seen: Scores on as many of the training rows, of (scores,).
         diverged: The epoch, from 1, in which weights or loss ceased to be finite; the weights are the last that were.
         weights: In the order in which the user's model has them, if they were asked for.
     """
@@ -49,8 +49,8 @@ class Outcome:
     history: dict[str, list[Any]] = field(default_factory=dict)
     norm: list[float] = field(default_factory=list)
     zeros: list[float] = field(default_factory=list)
-    held_out: list[float] = field(default_factory=list)
-    seen: list[float] = field(default_factory=list)
+    held_out: list[np.ndarray] = field(default_factory=list)
+    seen: list[np.ndarray] = field(default_factory=list)
     diverged: int | None = None
     weights: list[np.ndarray] | None = None
 
@@ -69,9 +69,10 @@ class Plan:
         shuffle: Whether each member sees its rows in a new order each epoch.
         fresh: Whether weights are drawn anew, or those of the model carried over.
         validation: Rows that `fit` would validate on, or None.
-        score: What to score held-out rows by: the compiled loss without penalties, or a function of the outputs.
+        scores: What to score held-out rows by, each the compiled loss without penalties or a function of the outputs.
         keep_weights: Whether outcomes carry weights.
         chunk: Members trained together in one program; None chooses by the size of their state.
+        together: Members that come and go together: a chunk is a multiple of that many, or divides it.
         epoch_rows: Rows of an epoch; None for those of the largest fold.
     """
 
@@ -80,9 +81,10 @@ class Plan:
     shuffle: bool = True
     fresh: bool = True
     validation: Data | None = None
-    score: Score | Literal["loss"] | None = None
+    scores: tuple[Score | Literal["loss"], ...] = ()
     keep_weights: bool = True
     chunk: int | None = None
+    together: int = 1
     epoch_rows: int | None = None
 
 

@@ -13,6 +13,7 @@ from regularity import _keras
 from regularity import data as _data
 from regularity.catalogue import CATALOGUE
 from regularity.population import _worker
+from regularity.population._lanes import Pool
 from regularity.population._population import Population
 from regularity.population._progress import Progress
 from regularity.population._tasks import Outcome, Plan, Task, epoch_order
@@ -167,12 +168,27 @@ class Trainer:
 
     def train_here(self, tasks: Sequence[Task], advance: Callable[[int], None]) -> list[Outcome]:
         """Train tasks on JAX in this process: those that have a technique which multiplies a step apart from the others."""
+        groups = self._groups(tasks)
+        return _merged([(members, population.run(there, advance)) for members, there, population in groups])
+
+    def submit(self, tasks: Sequence[Task], pool: Pool, advance: Callable[[int], None]) -> Callable[[], list[Outcome]]:
+        """Queue tasks for the lanes of a pool, and return what waits for their outcomes; on JAX in this process."""
+        waiting = [(members, p.submit(there, pool, advance)) for members, there, p in self._groups(tasks)]
+        return lambda: _merged([(members, wait()) for members, wait in waiting])
+
+    def chunk(self, tasks: Sequence[Task]) -> int:
+        """How many members such as these train together."""
+        (_, there, population), *_ = self._groups(tasks)
+        return population.chunk(there)
+
+    def _groups(self, tasks: Sequence[Task]) -> list[tuple[list[int], list[Task], Population]]:
+        """Tasks of one structure, by their index and as their population takes them, and that population."""
         scheduled = {key: name for task in tasks for key, name in task.schedules.items()}
         groups: dict[tuple[str, ...], list[int]] = {}
         for i, task in enumerate(tasks):
             absent = tuple(k for k in task.strengths if k not in present(task.strengths))
             groups.setdefault(absent, []).append(i)
-        outcomes: list[Any] = [None] * len(tasks)
+        found = []
         for absent, members in groups.items():
             there = [
                 replace(tasks[i], strengths={k: v for k, v in tasks[i].strengths.items() if k not in absent})
@@ -184,9 +200,14 @@ class Trainer:
                 sites = sites_of(self._model)
                 regularized = regularize(self._model, sites, there[0].strengths, schedules=schedules)
                 self._populations[name] = Population(regularized, self._plan, self._members)
-            for i, outcome in zip(members, self._populations[name].run(there, advance), strict=True):
-                outcomes[i] = outcome
-        return outcomes
+            found.append((members, there, self._populations[name]))
+        return found
+
+
+def _merged(found: Sequence[tuple[list[int], list[Outcome]]]) -> list[Outcome]:
+    """The outcomes of groups in the order of their tasks."""
+    by_task = {i: outcome for members, outcomes in found for i, outcome in zip(members, outcomes, strict=True)}
+    return [by_task[i] for i in range(len(by_task))]
 
 
 def present(strengths: Mapping[str, float]) -> dict[str, float]:

@@ -223,7 +223,7 @@ def path(
         data=data,
         batch_size=batch_size,
         fresh=checked_init(init) == "fresh",
-        score=judge.score,
+        scores=(judge.score,),
         keep_weights=False,
         epoch_rows=-(-max(len(rows) for rows, _ in splits) // batch_size) * batch_size,  # full steps: half the program
     )
@@ -232,7 +232,9 @@ def path(
 
     def train_all(recipes: Sequence[Recipe], splits: Sequence[Any], seeds: Sequence[int]) -> list[list[Outcome]]:
         values = strengths_for(model, sites, recipes)
-        tasks = [Task(v, s, epochs, rows=rows, held_out=held) for v in values for rows, held in splits for s in seeds]
+        tasks = [
+            Task(v, s, epochs, rows=rows, held_out=(held,)) for v in values for rows, held in splits for s in seeds
+        ]
         outcomes = trainer.train(tasks, verbose)
         each = len(splits) * len(seeds)
         return [outcomes[i : i + each] for i in range(0, len(outcomes), each)]
@@ -361,7 +363,7 @@ def _curves(outcomes: Sequence[Sequence[Outcome]], seeds: int, name: str) -> np.
     """One of the outcomes' lists, averaged over seeds, of (candidates, folds, epochs)."""
     curves = np.array([[getattr(outcome, name) for outcome in candidate] for candidate in outcomes], "float64")
     curves[~np.isfinite(curves)] = np.nan  # a score overflows before the weights do
-    return curves.reshape(len(outcomes), -1, seeds, curves.shape[-1]).mean(2)
+    return curves.reshape(len(outcomes), -1, seeds, curves.shape[2]).mean(2)
 
 
 def _at(curves: np.ndarray, epochs: np.ndarray) -> np.ndarray:
