@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from regularity.population import train as train
     from regularity.recipe import Recipe as Recipe
     from regularity.study import Path as Path
+    from regularity.study import Space as Space
+    from regularity.study import Study as Study
     from regularity.study import path as path
+    from regularity.study import search as search
     from regularity.uncertainty import mc_predict as mc_predict
 
 # Imported when first used, so that the command line answers before Keras is loaded.
@@ -20,12 +23,28 @@ _HOMES = {
     "Path": "study",
     "mc_predict": "uncertainty",
     "path": "study",
+    "search": "study",
+    "Space": "study",
+    "Study": "study",
     "train": "population",
     "Recipe": "recipe",
     "techniques": "catalogue",
 }
 
-__all__ = ["Member", "Path", "Recipe", "layers", "mc_predict", "path", "regularizers", "techniques", "train"]
+__all__ = [
+    "Member",
+    "Path",
+    "Recipe",
+    "Space",
+    "Study",
+    "layers",
+    "mc_predict",
+    "path",
+    "regularizers",
+    "search",
+    "techniques",
+    "train",
+]
 __version__ = "0.1.0"
 
 

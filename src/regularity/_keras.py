@@ -9,7 +9,7 @@ import functools
 import inspect
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -421,6 +421,31 @@ def metrics_result(model: Any, values: list[Any]) -> dict[str, Any]:
     """What `fit` would report with these values of the metric variables (`StatelessScope`)."""
     with keras.StatelessScope(state_mapping=list(zip(model.metrics_variables, values, strict=True))):
         return model.get_metrics_result()
+
+
+def average_of(members: Sequence[Any], model: Any) -> Any:
+    """One model whose outputs are the mean of those of plain models of one architecture, compiled as `model` was."""
+    if not getattr(model, "inputs", None):
+        raise ValueError(
+            f"Expected a model that says what its inputs are, to put several into one. Received: {type(model).__name__}, "
+            "a subclass without. Build it as Functional or Sequential, or average what its fold models predict."
+        )
+    given = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    inputs = keras.tree.map_structure(
+        lambda t: keras.Input(
+            batch_shape=t.shape, dtype=t.dtype, sparse=t.sparse, name=t._keras_history.operation.name
+        ),
+        given,
+    )
+    outputs = []
+    for number, member in enumerate(members):
+        member.name = f"{member.name}_{number}"
+        outputs.append(member(inputs))
+    if len(outputs) > 1:
+        outputs = [keras.tree.map_structure(lambda *each: keras.layers.Average()(list(each)), *outputs)]
+    average = keras.Model(inputs, outputs[0], name=f"{model.name}_ensemble")
+    compile_like(average, model)
+    return average
 
 
 def portable_compile_config(model: Any) -> dict[str, Any]:

@@ -124,8 +124,8 @@ class Chunk:
                 outcome.seen.append(seen[0])
 
     def finish(self) -> list[Outcome]:
-        if self.plan.keep_weights:
-            for i, outcome in enumerate(self.outcomes):
+        for i, (task, outcome) in enumerate(zip(self.tasks, self.outcomes, strict=True)):
+            if task.keep_weights:
                 outcome.weights = self.program.weights(self.judged, i)
         del self.state, self.judged
         return self.outcomes
@@ -206,7 +206,9 @@ class RowLanes(Lanes):
     ) -> "list[Future[list[Outcome]]]":
         """Queue chunks for the lanes of a pool."""
         tasks = [task for chunk in chunks for task in chunk.tasks]
-        longest = self.plan.epoch_rows or max(len(self._rows(task)) for task in tasks)
+        longest = max(len(self._rows(task)) for task in tasks)
+        if self.plan.full_steps:
+            longest += -longest % self.plan.batch_size
         per_member = self.plan.shuffle or any(task.rows is not None for task in tasks)
         self._calls = max(self._calls, sum(max(task.epochs for task in chunk.tasks) for chunk in chunks))
 

@@ -21,6 +21,7 @@ class Task:
         rows: Rows to train on, or None for all.
         held_out: Sets of rows to score on after each epoch, each set on its own.
         schedules: Name of the schedule by key of each site whose strength changes while training.
+        keep_weights: Whether its outcome carries them.
     """
 
     strengths: dict[str, float]
@@ -30,6 +31,7 @@ class Task:
     rows: np.ndarray | None = None
     held_out: tuple[np.ndarray, ...] = ()
     schedules: Mapping[str, str] = field(default_factory=dict)
+    keep_weights: bool = True
 
 
 @dataclass
@@ -70,10 +72,9 @@ class Plan:
         fresh: Whether weights are drawn anew, or those of the model carried over.
         validation: Rows that `fit` would validate on, or None.
         scores: What to score held-out rows by, each the compiled loss without penalties or a function of the outputs.
-        keep_weights: Whether outcomes carry weights.
         chunk: Members trained together in one program; None chooses by the size of their state.
         together: Members that come and go together: a chunk is a multiple of that many, or divides it.
-        epoch_rows: Rows of an epoch; None for those of the largest fold.
+        full_steps: Whether an epoch ends with a full step, some rows coming twice: half as much to compile.
     """
 
     data: Any
@@ -82,10 +83,9 @@ class Plan:
     fresh: bool = True
     validation: Data | None = None
     scores: tuple[Score | Literal["loss"], ...] = ()
-    keep_weights: bool = True
     chunk: int | None = None
     together: int = 1
-    epoch_rows: int | None = None
+    full_steps: bool = False
 
 
 def epoch_order(seed: int, epoch: int, rows: np.ndarray, longest: int, shuffle: bool) -> np.ndarray:

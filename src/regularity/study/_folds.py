@@ -125,3 +125,12 @@ def _checked_splits(folds: Any) -> list[tuple[np.ndarray, np.ndarray]]:
         "Invalid value received for argument `folds`. Expected how many, a splitter of scikit-learn, or a list of "
         f"(training rows, held-out rows), each a list of whole numbers. Received: folds={folds!r:.200}"
     )
+
+
+def checked_seed(seed: Any) -> int:
+    """A whole number that scikit-learn takes as one."""
+    if isinstance(seed, numbers.Integral) and not isinstance(seed, bool) and 0 <= int(seed) < 2**32:
+        return int(seed)
+    raise ValueError(
+        f"Invalid value received for argument `seed`. Expected a whole number from 0 to {2**32 - 1}. Received: seed={seed!r}"
+    )

@@ -25,7 +25,7 @@ from regularity.population._train import (
 from regularity.recipe import Recipe, sites_of
 from regularity.recipe._sites import resolve
 from regularity.study._choosing import Choice, choose, epochs_by_mean_curve, paired_error
-from regularity.study._folds import data_and_splits
+from regularity.study._folds import checked_seed, data_and_splits
 from regularity.study._scores import Scoring, scoring
 
 _DECADES = 4  # how far below its top a path goes
@@ -206,7 +206,7 @@ def path(
     sites = sites_of(model)
     declared = _declared(technique)
     wanted = _checked_strengths(strengths, technique)
-    seed = _checked_seed(seed)
+    seed = checked_seed(seed)
     data, splits = data_and_splits(model, x, y, folds, groups, validation_data, sample_weight, class_weight, seed)
     judge = scoring(model, data, score)
     epochs = 50 if epochs is None else checked_count(epochs, "epochs")
@@ -224,8 +224,7 @@ def path(
         batch_size=batch_size,
         fresh=checked_init(init) == "fresh",
         scores=(judge.score,),
-        keep_weights=False,
-        epoch_rows=-(-max(len(rows) for rows, _ in splits) // batch_size) * batch_size,  # full steps: half the program
+        full_steps=True,
     )
     count = wanted if isinstance(wanted, int) else len(wanted)
     trainer = Trainer(model, plan, (count + 1) * len(splits) * len(member_seeds))
@@ -233,7 +232,10 @@ def path(
     def train_all(recipes: Sequence[Recipe], splits: Sequence[Any], seeds: Sequence[int]) -> list[list[Outcome]]:
         values = strengths_for(model, sites, recipes)
         tasks = [
-            Task(v, s, epochs, rows=rows, held_out=(held,)) for v in values for rows, held in splits for s in seeds
+            Task(v, s, epochs, rows=rows, held_out=(held,), keep_weights=False)
+            for v in values
+            for rows, held in splits
+            for s in seeds
         ]
         outcomes = trainer.train(tasks, verbose)
         each = len(splits) * len(seeds)
@@ -310,15 +312,6 @@ def _checked_strengths(strengths: Any, technique: str) -> int | list[float]:
     raise ValueError(
         "Invalid value received for argument `strengths`. Expected how many, from 2, or a list of which, at least one "
         f"above 0. Received: strengths={strengths!r}"
-    )
-
-
-def _checked_seed(seed: Any) -> int:
-    """A whole number that scikit-learn takes as one."""
-    if isinstance(seed, numbers.Integral) and not isinstance(seed, bool) and 0 <= int(seed) < 2**32:
-        return int(seed)
-    raise ValueError(
-        f"Invalid value received for argument `seed`. Expected a whole number from 0 to {2**32 - 1}. Received: seed={seed!r}"
     )
 
 

@@ -99,6 +99,13 @@ def scoring(model: Any, data: Data, score: Any = None) -> Scoring:
     return Scoring(name, kind, own)
 
 
+def proper(model: Any, data: Data, judge: Scoring) -> Scoring | None:
+    """A score that is best for the true probabilities, to stand beside one of classes; None where that is such a score."""
+    if judge.kind not in ("classes", "binary") or judge.name in ("neg_log_loss", "loss"):
+        return None
+    return scoring(model, data, "neg_log_loss")
+
+
 def labels(y: np.ndarray) -> np.ndarray:
     """Classes of (rows,), from whole numbers, a column of them, or one-hot rows."""
     if y.ndim > 1:
@@ -141,6 +148,16 @@ def _accuracy(outputs: np.ndarray, y: np.ndarray, valid: np.ndarray) -> np.ndarr
     return _mean(outputs.argmax(-1) == y, valid)
 
 
+def _balanced_accuracy(outputs: np.ndarray, y: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    right = outputs.argmax(-1) == y
+    recalls = []
+    for label in np.unique(y[valid]):
+        of_class = valid & (y == label)
+        with np.errstate(invalid="ignore"):  # a class that a member has no rows of does not count
+            recalls.append((right & of_class).sum(1) / of_class.sum(1))
+    return np.nanmean(recalls, 0)
+
+
 def _log_loss(outputs: np.ndarray, y: np.ndarray, valid: np.ndarray) -> np.ndarray:
     right = np.take_along_axis(outputs, y[..., None], -1)[..., 0]
     return _mean(np.log(np.clip(right, _EPSILON, 1)), valid)
@@ -170,7 +187,7 @@ def _mean_columns(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 # The scores that are read most, over all members at once: a scorer of scikit-learn takes a millisecond for each.
 _FAST: dict[str, dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]]] = {
-    "classes": {"accuracy": _accuracy, "neg_log_loss": _log_loss},
+    "classes": {"accuracy": _accuracy, "balanced_accuracy": _balanced_accuracy, "neg_log_loss": _log_loss},
     "numbers": {
         "r2": _r2,
         "neg_mean_squared_error": lambda o, y, valid: -_mean(_squares(o, y), valid),

@@ -1,0 +1,107 @@
+"""Which rows the members of a candidate train on and are scored on, so that a choice can be judged on rows it never saw.
+
+A *cell* is one training set with the folds it leaves out. With K folds a cell leaves out two of them: the model is
+scored on each. What is chosen for fold k by cells that leave out k, from scores on their *other* fold, has never seen
+fold k, neither in training nor in choosing: nested folds, at hardly more than the price of plain ones. The pairs come
+in rings, {i, i+1} first, then {i, i+2}: each ring scores every fold twice.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+_FEWEST = 4  # folds from which leaving out two leaves enough rows to train on
+_PARTS = 5  # of the rows of `validation_data`, when these take the place of folds
+_VALIDATION_SEEDS = 3  # members of a candidate that are scored on `validation_data`
+
+
+class Cell(NamedTuple):
+    """One training set.
+
+    Args:
+        rows: To train on.
+        held: Folds to score on, by number.
+        seed: Which repeat of the training set it is, from 0.
+    """
+
+    rows: np.ndarray
+    held: tuple[int, ...]
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Design:
+    """All training sets of a study.
+
+    Args:
+        folds: Held-out rows of each fold.
+        rings: Cells that a candidate gets together; after the last ring they come again with other seeds.
+        outer: Cells that are judged, on folds that what is judged there was not chosen by.
+        share: Held-out rows over training rows of those; 0 where they all train on the same rows.
+        nested: Whether what is chosen for a fold has not seen it.
+    """
+
+    folds: list[np.ndarray]
+    rings: list[list[Cell]]
+    outer: list[Cell]
+    share: float
+    nested: bool
+
+    def ring(self, number: int) -> list[Cell]:
+        """The cells of a ring, counted on past the last one."""
+        again, which = divmod(number, len(self.rings))
+        return [cell._replace(seed=cell.seed + again * self._seeds) for cell in self.rings[which]]
+
+    @property
+    def _seeds(self) -> int:
+        return 1 + max(cell.seed for ring in self.rings for cell in ring)
+
+    def views(self, rings: int, without: int | None) -> list[tuple[int, int, int]]:
+        """What may be looked at to choose for a fold, as (cell, set, fold), cells counted through the rings.
+
+        Args:
+            rings: How many a candidate has.
+            without: The fold that is to be judged on, or None to look at everything.
+        """
+        cells = [cell for number in range(rings) for cell in self.ring(number)]
+        found = [(c, s, fold) for c, cell in enumerate(cells) for s, fold in enumerate(cell.held)]
+        if without is None:
+            return found
+        if self.nested and len(cells[0].held) == 2:
+            return [(c, s, fold) for c, s, fold in found if without in cells[c].held and fold != without]
+        return [(c, s, fold) for c, s, fold in found if fold != without]
+
+
+def design_of(splits: list[tuple[np.ndarray, np.ndarray]], seed: int) -> Design:
+    """The cells of some splits: pairs of folds where these leave enough rows, else the splits themselves.
+
+    A single split is that of `validation_data`: its held-out rows are parted, and members differ in their seeds.
+    """
+    if len(splits) == 1:
+        rows, held = splits[0]
+        parts = [
+            np.sort(part)
+            for part in np.array_split(np.random.default_rng(seed).permutation(held), min(_PARTS, len(held)))
+        ]
+        every = tuple(range(len(parts)))
+        ring = [Cell(rows, every, n) for n in range(_VALIDATION_SEEDS)]
+        return Design(parts, [ring], [Cell(rows, every)], 0.0, True)
+    folds = [held for _, held in splits]
+    outer = [Cell(rows, (k,)) for k, (rows, _) in enumerate(splits)]
+    share = float(np.mean([len(held) / len(rows) for rows, held in splits]))
+    count = len(splits)
+    if count >= _FEWEST and _are_parts(splits):
+        rings = []
+        for step in range(1, count // 2 + 1):
+            pairs = dict.fromkeys(tuple(sorted((i, (i + step) % count))) for i in range(count))
+            rings.append([Cell(np.setdiff1d(splits[i][0], folds[j]), (i, j)) for i, j in pairs])
+        return Design(folds, rings, outer, share, True)
+    return Design(folds, [outer], outer, share, False)
+
+
+def _are_parts(splits: list[tuple[np.ndarray, np.ndarray]]) -> bool:
+    """Whether each split trains on all that the others hold out: then a pair of folds can be left out of both."""
+    everything = np.unique(np.concatenate([held for _, held in splits]))
+    disjoint = len(everything) == sum(len(held) for _, held in splits)
+    return disjoint and all(np.isin(np.setdiff1d(everything, held), rows).all() for rows, held in splits)

@@ -1,0 +1,274 @@
+"""The rule by which a search chooses: evidence from paired folds, shared among neighbours in strength, ties to the simplest.
+
+All the statistics of a search stand here; nothing trains.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from regularity.recipe import Recipe
+from regularity.study._cells import Design
+from regularity.study._choosing import paired_error
+
+_SMOOTHED = 5  # epochs over which a curve is averaged before its best epoch is taken
+_FITTED = 300  # candidates from which the surrogate learns how far each strength reaches
+
+
+@dataclass
+class Trial:
+    """One candidate.
+
+    Args:
+        number: From 0; 0 is the model as given.
+        name: `as given`, `plain`, or empty.
+        recipe: What is applied, without epochs.
+        point: Strengths that are on, by key of the space.
+        curves: Scores of its members after each epoch, of (cells, epochs, sets, scores).
+        rings: How many rings of cells have been trained.
+        of_length: Whether it depends on how long training is, so that it can't be cut short.
+        diverged: Members whose weights or loss ceased to be finite.
+        seconds: Since the study began, when it was finished.
+        parameters: As Optuna has them.
+        distributions: Likewise.
+    """
+
+    number: int
+    name: str
+    recipe: Recipe
+    point: dict[str, Any]
+    curves: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    rings: int = 0
+    of_length: bool = False
+    diverged: int = 0
+    seconds: float = 0.0
+    parameters: dict[str, Any] = field(default_factory=dict)
+    distributions: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def techniques(self) -> int:
+        """How many are on beside what the model brings."""
+        return sum(1 for key in self.point if not key.endswith(" schedule") and key != "learning_rate")
+
+
+class Standing(NamedTuple):
+    """How the candidates of a study stand, by what may be looked at. Arrays have an entry for each trial.
+
+    Args:
+        epochs: How many each trains, from 1.
+        score: Mean over folds at that epoch, of (trials, scores).
+        merit: What is chosen by: mean paired difference to the model as given, in units of its spread among candidates.
+        expected: The same as the surrogate has it, from all candidates.
+        by_fold: The merit on each fold, of (trials, folds); NaN on a fold that may not be looked at.
+        difference: Mean paired difference to the model as given in the user's score.
+        error: Its standard error.
+    """
+
+    epochs: np.ndarray
+    score: np.ndarray
+    merit: np.ndarray
+    expected: np.ndarray
+    by_fold: np.ndarray
+    difference: np.ndarray
+    error: np.ndarray
+
+
+def standing(
+    trials: Sequence[Trial], design: Design, encoded: np.ndarray, weights: np.ndarray, without: int | None = None
+) -> Standing:
+    """How candidates stand when one fold, or none, is kept from the eye.
+
+    Args:
+        trials: The candidates; the first is the model as given, and has as many rings as any.
+        design: Their cells.
+        encoded: Points of (trials, columns), from 0 to 1.
+        weights: What each score counts in the merit.
+        without: The fold not to be looked at.
+    """
+    curves = [_by_fold(trial, trial.rings, design, without) for trial in trials]  # (folds, epochs, scores)
+    with np.errstate(invalid="ignore"):
+        spread = _spread(np.array([_best(np.nanmean(c, 0)) for c in curves]))
+    epochs = np.array([_epoch(_mean(c) @ (weights / spread), t.of_length) for c, t in zip(curves, trials, strict=True)])
+    score = np.array([_mean(c)[e] for c, e in zip(curves, epochs, strict=True)])
+    given = {rings: _by_fold(trials[0], rings, design, without)[:, epochs[0]] for rings in {t.rings for t in trials}}
+    paired = np.array([c[:, e] - given[t.rings] for c, e, t in zip(curves, epochs, trials, strict=True)])
+    by_fold = paired @ (weights / spread)  # (trials, folds)
+    merit = _mean(by_fold.T)
+    error = np.array([_error(d[:, 0], design.share) for d in paired])
+    counts = np.array([len(design.views(t.rings, without)) for t in trials])
+    strange = any(trial.name == "plain" for trial in trials)  # then the first has strengths that are no point
+    expected = surrogate(encoded, np.where((np.arange(len(trials)) == 0) & strange, np.nan, merit), counts)
+    expected[0] = 0.0 if np.isfinite(merit[0]) else np.nan  # everything is measured against it: no surrogate needed
+    return Standing(epochs + 1, score, merit, expected, by_fold, _mean(np.moveaxis(paired[..., 0], 1, 0)), error)
+
+
+def _by_fold(trial: Trial, rings: int, design: Design, without: int | None) -> np.ndarray:
+    """A trial's mean curve on each fold, of (folds, epochs, scores); NaN on a fold that may not be looked at."""
+    found = np.full((len(design.folds), trial.curves.shape[1], trial.curves.shape[3]), np.nan)
+    of_fold: dict[int, list[np.ndarray]] = {}
+    for cell, which, fold in design.views(rings, without):
+        of_fold.setdefault(fold, []).append(trial.curves[cell, :, which])
+    for fold, curves in of_fold.items():
+        found[fold] = np.mean(curves, 0)  # NaN where one member diverged
+    seen = list(of_fold)
+    found[np.ix_(seen)] = np.where(np.isnan(found[seen]).any(0), np.nan, found[seen])
+    return found
+
+
+def _mean(by_fold: np.ndarray) -> np.ndarray:
+    """Mean over the folds that may be looked at; NaN where there is none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.nanmean(by_fold, 0)
+
+
+def _error(differences: np.ndarray, share: float) -> float:
+    return float(paired_error(differences[np.isfinite(differences)], share))
+
+
+def _best(curve: np.ndarray) -> np.ndarray:
+    """The best of each score, of (epochs, scores)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.nanmax(curve, 0)
+
+
+def _spread(scores: np.ndarray) -> np.ndarray:
+    """The spread of each score among candidates, of (candidates, scores), whatever a few that failed have."""
+    finite = scores[np.isfinite(scores).all(1)]
+    if len(finite) < 2:
+        return np.ones(scores.shape[1])
+    low, high = np.quantile(finite, [0.25, 0.75], axis=0)
+    spread = np.where(high > low, high - low, np.ptp(finite, axis=0))
+    return np.where(spread > 0, spread, 1.0)
+
+
+def _epoch(curve: np.ndarray, of_length: bool) -> int:
+    """The epoch, from 0, at which a mean curve is best, averaged with its neighbours: one peak is mostly luck."""
+    if of_length:
+        return len(curve) - 1
+    known = np.where(np.isnan(curve), -np.inf, curve)
+    half = min(_SMOOTHED // 2, (len(known) - 1) // 2)
+    padded = np.pad(known, half, mode="edge")
+    with np.errstate(invalid="ignore"):
+        smooth = np.convolve(padded, np.ones(2 * half + 1) / (2 * half + 1), "valid")
+    return int(np.where(np.isnan(smooth), -np.inf, smooth).argmax())
+
+
+def surrogate(encoded: np.ndarray, merit: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The mean of a Gaussian process over the strengths, at each candidate: what neighbours have is shared.
+
+    Args:
+        encoded: Points of (trials, columns), from 0 to 1.
+        merit: Of (trials,); NaN where a member diverged.
+        counts: Scores that each merit is the mean of: the more, the less it is smoothed.
+
+    Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, section 2.2.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+    known = np.flatnonzero(np.isfinite(merit))
+    expected = np.full(len(merit), np.nan)
+    if len(known) < 4 or np.ptp(merit[known]) == 0:
+        expected[known] = merit[known]
+        return expected
+    x, y = encoded[known], merit[known]
+    centre, scale = np.median(y), max(float(np.std(y)), 1e-12)
+    y = np.clip((y - centre) / scale, -3, 3)  # a recipe that ruins the network says little about the others
+    kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(np.full(x.shape[1], 1.0), (0.1, 30.0), nu=2.5) + WhiteKernel(
+        0.3, (1e-3, 10.0)
+    )
+    some = np.random.default_rng(0).permutation(len(known))[:_FITTED]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = GaussianProcessRegressor(kernel, random_state=0).fit(x[some], y[some]).kernel_
+    noise = fitted.k2.noise_level * counts.min() / counts[known]
+    smooth = GaussianProcessRegressor(fitted.k1, alpha=noise, optimizer=None).fit(x, y)
+    expected[known] = smooth.predict(x) * scale + centre
+    return expected
+
+
+class Choice(NamedTuple):
+    """What the rule chooses, by index.
+
+    Args:
+        best: The best by the surrogate.
+        answer: Among those as good the one with the fewest techniques; the model as given where none is better.
+        single: The best with at most one technique.
+        plain: The model without any.
+        tied: Whether the model as given, or plain, is as good as the best.
+    """
+
+    best: int
+    answer: int
+    single: int
+    plain: int
+    tied: bool
+
+
+def choose(trials: Sequence[Trial], at: Standing, share: float) -> Choice:
+    """Choose among candidates as they stand.
+
+    Raises:
+        ValueError: If the model as given, or every other candidate, diverged.
+    """
+    if np.isnan(at.expected).all():
+        raise ValueError(
+            "Every candidate diverged: weights or loss ceased to be finite. Lower the learning rate or scale the inputs."
+        )
+    best = int(np.nanargmax(at.expected))
+    error = np.array([_error(own - at.by_fold[best], share) for own in at.by_fold])
+    as_good = at.expected >= at.expected[best] - np.nan_to_num(error)
+    named = {trial.name: i for i, trial in enumerate(trials) if trial.name}
+    floor = np.nanmax([at.expected[i] for i in named.values()])
+    # a sampler may draw nothing at all: that is one of those with a name once more
+    better = [i for i, trial in enumerate(trials) if as_good[i] and at.expected[i] > floor and trial.point]
+    answer = min(better, key=lambda i: (trials[i].techniques, -at.expected[i]), default=named["as given"])
+    singles = [i for i, trial in enumerate(trials) if trial.techniques == 1 and np.isfinite(at.expected[i])]
+    single = max(singles, key=lambda i: at.expected[i], default=named["as given"])
+    plain = named.get("plain", named["as given"])
+    return Choice(best, answer, single, plain, bool(any(as_good[i] for i in named.values())))
+
+
+def ruled_out(trials: Sequence[Trial], at: Standing, among: Sequence[int], share: float) -> list[int]:
+    """Those that are worse than the leader by more than two paired standard errors."""
+    leader = max(among, key=lambda i: at.expected[i])
+    gone = []
+    for i in among:
+        difference = at.by_fold[leader] - at.by_fold[i]
+        error = _error(difference, share)
+        if np.nanmean(difference) > 2 * error and at.expected[leader] - at.expected[i] > 2 * error:
+            gone.append(i)
+    return gone
+
+
+def interval(values: np.ndarray, share: float, level: float = 0.95) -> tuple[float, float, float]:
+    """Mean of fold scores, and the ends of its interval: Student's t with the paired error's correction for overlap."""
+    from scipy.stats import t
+
+    mean, error = float(np.mean(values)), float(paired_error(values, share))
+    reach = float(t.ppf(0.5 + level / 2, len(values) - 1)) * error
+    return mean, mean - reach, mean + reach
+
+
+def helps(differences: np.ndarray, share: float, level: float = 0.95) -> bool:
+    """Whether differences of folds are above 0, one-sided, at a level: Student's t with the paired error.
+
+    Args:
+        differences: Score of what was chosen minus that of the model as given, on each fold that the choice never saw.
+        share: Held-out rows over training rows.
+        level: Share of times in which nothing that helps is called so.
+
+    Nadeau and Bengio, "Inference for the generalization error", 2003.
+    """
+    from scipy.stats import t
+
+    error = float(paired_error(differences, share))
+    if not np.isfinite(error):
+        return False
+    return bool(np.mean(differences) > t.ppf(level, len(differences) - 1) * error and np.mean(differences) > 0)

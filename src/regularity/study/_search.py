@@ -1,0 +1,600 @@
+"""`rg.search`: which techniques and how strong, judged on rows that neither training nor choosing saw.
+
+    explore   candidates that a sampler asks for, each on one ring of cells, asked in the order of a logical clock
+    race      the leaders, with the model as given and plain among them, on further rings
+    judge     what the rule chooses without a fold, trained on all rows but that fold's and scored on it
+
+Everything that finishes is kept at once; the same call again takes it from there instead of training it.
+"""
+
+import hashlib
+import json
+import math
+import numbers
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from regularity import _keras
+from regularity.catalogue import CATALOGUE
+from regularity.data import Data
+from regularity.population._lanes import Pool, lanes
+from regularity.population._tasks import Outcome, Plan, Task
+from regularity.population._train import (
+    Trainer,
+    checked_count,
+    checked_init,
+    strengths_for,
+)
+from regularity.recipe import Recipe, sites_of
+from regularity.recipe._recipe import schedules_of
+from regularity.study._cells import Cell, Design, design_of
+from regularity.study._folds import checked_seed, data_and_splits
+from regularity.study._rule import Choice, Standing, Trial, choose, ruled_out, standing
+from regularity.study._scores import Scoring, proper, scoring
+from regularity.study._space import Space, brought, space_of
+from regularity.study._store import Store, packed, quiet_optuna, unpacked
+from regularity.study._study import Judged, Study
+from regularity.study._watch import Watch
+
+_EPOCHS = 50
+_BUDGET = 300.0  # seconds, when neither trials nor a budget are given
+_SINGLES = (0.25, 0.5, 0.75)  # shares of its range at which each technique is tried alone, to begin with
+_RANDOM = 20  # candidates at random before the sampler learns from what it has seen
+_LEADERS = 8
+_RINGS = 4  # that a leader gets at most
+_JUDGED_SEEDS = 3
+_WEIGHTS = (0.5, 0.5)  # of the user's score and of the log loss, see docs/choosing.md
+_RESERVE = 0.25  # share of a budget that is at least left for race and judging
+
+
+def search(
+    model: Any,
+    x: Any,
+    y: Any = None,
+    techniques: Any = "auto",
+    trials: int | None = None,
+    budget: str | float | None = None,
+    *,
+    folds: Any = 5,
+    epochs: int | None = None,
+    score: Any = None,
+    groups: Any = None,
+    batch_size: int = 32,
+    validation_data: Any = None,
+    init: Literal["fresh", "keep"] = "fresh",
+    sample_weight: Any = None,
+    class_weight: Mapping[int, float] | None = None,
+    callbacks: Sequence[Any] | None = None,
+    sampler: Any = None,
+    storage: Any = None,
+    name: str | None = None,
+    seed: int = 0,
+    verbose: bool | int | Literal["auto"] = "auto",
+) -> Study:
+    """Find which techniques a model needs and how strong, and whether that is real.
+
+    Args:
+        model: A compiled Keras model; it is not touched.
+        x: Arrays, data frames or tensors of (rows, ...), or a dict or list of them; a stream is read into memory once.
+        y: Targets likewise.
+        techniques: `auto` takes what fits model and data; or a list of recipe keys; or a `Space`, or a mapping that is one.
+        trials: How many candidates, the model as given among them.
+        budget: Wall-clock time for all of it, such as `"90s"`, `"5min"`, `"1h"` or seconds. With neither, five minutes.
+        folds: How many, from 2, a splitter of scikit-learn, or a list of (training rows, held-out rows). From 4 folds that
+            part the rows, candidates train with two of them left out, so that no choice is judged on rows it has seen.
+        epochs: How long members train, 50 by default. How many a candidate gets is then read off its mean curve.
+        score: A name or scorer of scikit-learn, or `loss`; by default as in `rg.path`.
+        groups: Group of each row; no group is in two folds.
+        batch_size: Rows of a step.
+        validation_data: Held-out rows in place of folds, `(x, y)` or a stream.
+        init: `fresh` or `keep`, as in `rg.train`.
+        sample_weight: Weights of (rows,) in training; scores count every row once.
+        class_weight: Mapping from class to weight, likewise.
+        callbacks: Keras callbacks for the refit on all rows.
+        sampler: A sampler of Optuna's; by default its TPE.
+        storage: A URL, a file, or an Optuna storage; by default a file in `./regularity/`. The same call on the same storage
+            goes on where it stopped.
+        name: Of the study; by default made of the model's name and what is asked.
+        seed: Sets folds, weights, masks, orders and what the sampler draws.
+        verbose: 1 shows progress, 0 nothing; `auto` shows it on a terminal.
+
+    Returns:
+        The study.
+
+    Raises:
+        ValueError: If model, data or techniques don't fit each other, every candidate diverges, or the storage holds a study
+            of something else.
+
+    Example:
+        >>> import keras, numpy as np, regularity as rg
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.normal(size=(120, 5)); y = (x[:, 0] + rng.normal(size=120) > 0).astype(int)
+        >>> model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(2, "softmax")])
+        >>> model.compile("adam", "sparse_categorical_crossentropy")
+        >>> study = rg.search(model, x, y, ["l2", "dropout"], trials=12, epochs=4, storage="sqlite://")
+        >>> len(study.table), study.verdict in ("helps", "not separable")
+        (12, True)
+    """
+    begun = time.monotonic()
+    sites_of(model)  # says what the model lacks
+    seed = checked_seed(seed)
+    count, seconds = _limits(trials, budget)
+    data, splits = data_and_splits(model, x, y, folds, groups, validation_data, sample_weight, class_weight, seed)
+    design = design_of(splits, seed)
+    judge = scoring(model, data, score)
+    beside = proper(model, data, judge)
+    space = space_of(techniques, model, data)
+    epochs = _EPOCHS if epochs is None else checked_count(epochs, "epochs")
+    batch_size = checked_count(batch_size, "batch_size")
+    plan = Plan(
+        data=data,
+        batch_size=batch_size,
+        fresh=checked_init(init) == "fresh",
+        scores=(judge.score,) if beside is None else (judge.score, beside.score),
+        together=len(design.rings[0]),
+        full_steps=True,
+    )
+    question = {
+        "data": _digest(keras.tree.flatten((data.x, data.y, data.sample_weight))),
+        "model": _digest([_architecture(model)] + (model.get_weights() if init == "keep" else [])),
+        "folds": _digest([*design.folds, *(cell.rows for cell in design.outer)]),
+        "score": judge.name,
+        "techniques": repr(space),
+        "epochs": str(epochs),
+        "batch_size": str(batch_size),
+        "init": init,
+        "seed": str(seed),
+    }
+    name = name or f"{model.name}-{_digest([json.dumps(question)])[:8]}"
+    store = Store(storage, name)
+    store.check(question)
+    fit = {
+        "batch_size": batch_size,
+        "init": init,
+        "sample_weight": data.sample_weight,
+        "callbacks": callbacks,
+        "verbose": verbose,
+    }
+    work = _Search(
+        model, data, design, judge, space, plan, epochs, seed, sampler, store, count, seconds, begun, verbose
+    )
+    return work.run(fit)
+
+
+class _Search:
+    """A search under way."""
+
+    def __init__(
+        self,
+        model: Any,
+        data: Data,
+        design: Design,
+        judge: Scoring,
+        space: Space,
+        plan: Plan,
+        epochs: int,
+        seed: int,
+        sampler: Any,
+        store: Store,
+        count: int | None,
+        seconds: float | None,
+        begun: float,
+        verbose: Any,
+    ) -> None:
+        import optuna
+
+        self.model, self.data, self.design, self.judge_by, self.space = model, data, design, judge, space
+        self.plan, self.epochs, self.seed, self.store = plan, epochs, seed, store
+        self.count, self.seconds = count, seconds
+        self.weights = np.array(_WEIGHTS if len(plan.scores) == 2 else (1.0,))
+        self.sites = sites_of(model)
+        self.off = {key: value for key, value in brought(model).items() if key not in space.fixed}
+        self.kept = store.trials()
+        earlier = max((trial.seconds for trial in self.kept.values()), default=0.0)
+        self.begun = begun - max(earlier, store.noted("seconds") or 0.0)
+        self.trials: list[Trial] = []
+        self.waiting: deque[tuple[list[Trial], Callable[[], list[Outcome]] | None]] = deque()
+        self.members = self.first_members = 0
+        self.first_at = 0.0
+        # asked from memory: a database takes ten times as long for each
+        with quiet_optuna():
+            self.mirror = optuna.create_study(direction="maximize", sampler=sampler)
+        self.own_sampler = sampler is None
+        self.start = self._start()
+        everything = {d.key: d.strength(0.5) for d in space.dimensions}
+        self.all_on = space.recipe(everything, self.off)
+        self.scheduled = {
+            key: "constant"
+            for d in space.dimensions
+            if d.schedules != ("constant",)
+            for key in schedules_of(
+                Recipe({d.key: {"strength": d.strength(0.5), "schedule": "linear"}}), self.sites, model
+            )
+        }
+        self.trainer = Trainer(model, plan, 64 * len(design.rings[0]))
+        self.watch = Watch(judge.name, count, seconds, self.begun, verbose)
+
+    def run(self, fit: Mapping[str, Any]) -> Study:
+        with Pool(lanes()) as pool, self.watch:
+            self.explore(pool)
+            self.race(pool)
+            chosen, judged = self.judge(pool)
+        self.store.note("seconds", self.elapsed)
+        at = self._standing()
+        return Study(
+            self.store.name, self.judge_by.name, self.store.where, self.trials, at, chosen, judged, self.design,
+            self.space, self.model, self.data, self.plan, self.seed, fit, self.trainer, self.store.folder,
+        )  # fmt: skip
+
+    # -- explore ---------------------------------------------------------------------------------------------------
+
+    def explore(self, pool: Pool) -> None:
+        """Ask for candidates and train them, as many at once as keep every lane at work.
+
+        A job's candidates are asked for when all jobs but the last few have been told of, in their order: what the
+        sampler knew does not depend on which lane was faster.
+        """
+        ring = len(self.design.rings[0])
+        size = self.trainer.chunk(self._tasks(Trial(0, "", self.all_on, {}), 0))
+        in_job = max(1, size // ring)
+        ahead = max(2, -(-2 * len(pool.lanes) * size // (in_job * ring)))
+        before = self.store.noted("in_job") or [in_job, ahead]
+        in_job, ahead = before
+        if self.store.noted("in_job") is None:
+            self.store.note("in_job", before)
+        asked = 0
+        while True:
+            while len(self.waiting) < ahead and self._may_ask(asked, in_job):
+                job = self._ask(asked, in_job if self.count is None else min(in_job, self.count - asked))
+                asked += len(job)
+                self.waiting.append((job, self._submit(job, pool)))
+            if not self.waiting:
+                return
+            self._tell(*self.waiting.popleft())
+
+    def _may_ask(self, asked: int, in_job: int) -> bool:
+        if self.count is not None and asked >= self.count:
+            return False
+        if self.seconds is None or asked < len(self.kept):
+            return True
+        if asked < min(len(self.start), 3):
+            return True
+        drain = sum(len(job) for job, _ in self.waiting) * len(self.design.rings[0]) * self._per_member
+        left = max(_RESERVE * self.seconds, 1.2 * self._reserve)
+        return self.elapsed + drain + in_job * len(self.design.rings[0]) * self._per_member < self.seconds - left
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.begun
+
+    @property
+    def _per_member(self) -> float:
+        """Seconds that a member takes, all lanes at work; what compiled first is left out once there is more."""
+        if self.members > self.first_members:
+            return (self.elapsed - self.first_at) / (self.members - self.first_members)
+        return self.elapsed / max(self.members, 1)
+
+    @property
+    def _reserve(self) -> float:
+        """Seconds that race and judging take at least."""
+        ring = len(self.design.rings[0])
+        judged = 4 * sum(len(cell.held) > 0 for cell in self.design.outer)
+        return (_LEADERS * ring + judged) * self._per_member + 0.5 * self.first_at
+
+    def _start(self) -> list[tuple[str, dict[str, Any]]]:
+        """The candidates to begin with: as given, plain, and each technique alone."""
+        named = [("as given", {})] + ([("plain", {})] if self.off else [])
+        return [*named, *(("", point) for point in self.space.singles(_SINGLES))]
+
+    def _ask(self, asked: int, many: int) -> list[Trial]:
+        job: list[Trial] = []
+        for number in range(asked, asked + many):
+            job.append(self.kept.get(number) or self._new(number, job))
+            trial = job[-1]
+            trial.of_length = self._is_of_length(trial.recipe)
+            if number in self.kept:
+                self._running(trial)
+        return job
+
+    def _running(self, trial: Trial) -> None:
+        """Note a candidate of an earlier run in the mirror, as one that has been asked for."""
+        import optuna
+
+        state = optuna.trial.TrialState.RUNNING
+        with quiet_optuna():
+            self.mirror.add_trial(
+                optuna.create_trial(state=state, params=trial.parameters, distributions=trial.distributions)
+            )
+
+    def _new(self, number: int, job: Sequence[Trial]) -> Trial:
+        """A candidate that the start has or the sampler suggests; within a job all are of one structure."""
+        import optuna
+
+        named = ""
+        if number < len(self.start):
+            named, point = self.start[number]
+            if named == "as given" and self.off:  # what it brings is no point of the space
+                given = Trial(number, named, Recipe({}), {})
+                self._running(given)
+                return given
+            with quiet_optuna():
+                self.mirror.enqueue_trial(self.space.enqueued(point))
+        if self.own_sampler:
+            with quiet_optuna():
+                sampler = optuna.samplers.TPESampler(
+                    n_startup_trials=len(self.start) + _RANDOM, multivariate=True, group=True, constant_liar=True,
+                    seed=(self.seed * 1_000_003 + number) % 2**32,
+                )  # fmt: skip
+                shared = {k: v for k, v in job[0].parameters.items() if k in self.space.apart()} if job else {}
+                if shared and number >= len(self.start):
+                    sampler = optuna.samplers.PartialFixedSampler(shared, sampler)
+                self.mirror.sampler = sampler
+        with quiet_optuna():
+            trial = self.mirror.ask()
+            point = self.space.suggested(trial)
+        recipe = self.space.recipe(point, self.off)
+        return Trial(number, named, recipe, point, parameters=trial.params, distributions=trial.distributions)
+
+    def _is_of_length(self, recipe: Recipe) -> bool:
+        """Whether cutting its training short makes another thing of it."""
+        on = [key for key, strength in recipe.strengths.items() if strength]
+        return bool(recipe.schedules) or any(CATALOGUE[key.partition("@")[0]].of_length for key in on)
+
+    def _submit(self, job: Sequence[Trial], pool: Pool) -> Callable[[], list[Outcome]] | None:
+        tasks = [task for trial in job if not trial.rings for task in self._tasks(trial, 0)]
+        return self.trainer.submit(tasks, pool, self.watch.advance) if tasks else None
+
+    def _tell(self, job: Sequence[Trial], wait: Callable[[], list[Outcome]] | None) -> None:
+        """Note what became of a job's candidates, here, in the mirror and in the store."""
+        import optuna
+
+        outcomes = wait() if wait is not None else []
+        ring = len(self.design.rings[0])
+        self.members += len(outcomes)
+        new = [trial for trial in job if not trial.rings]
+        for i, trial in enumerate(new):
+            self._take(trial, outcomes[i * ring : (i + 1) * ring])
+            trial.seconds = self.elapsed
+            self.store.add(trial, self._value(trial))
+        for trial in job:
+            self.trials.append(trial)
+            value = self._value(trial)
+            with quiet_optuna():
+                if np.isfinite(value):
+                    self.mirror.tell(trial.number, value)
+                else:
+                    self.mirror.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        if new and not self.first_at:
+            self.first_at, self.first_members = self.elapsed, self.members
+        self.watch.told([self._value(trial) for trial in self.trials])
+
+    def _value(self, trial: Trial) -> float:
+        """What Optuna is told: the mean score at the epoch at which it is best."""
+        curve = trial.curves[: len(self.design.rings[0]), ..., 0].mean((0, 2))
+        return float(curve[-1] if trial.of_length else curve.max()) if np.isfinite(curve).any() else math.nan
+
+    def _take(self, trial: Trial, outcomes: Sequence[Outcome]) -> None:
+        """Add a ring's scores to a candidate's."""
+        found = np.array([outcome.held_out for outcome in outcomes], "float32")  # (cells, epochs, sets, scores)
+        found[~np.isfinite(found)] = np.nan
+        trial.curves = np.concatenate([trial.curves, found]) if trial.rings else found
+        trial.rings += 1
+        trial.diverged += sum(outcome.diverged is not None for outcome in outcomes)
+
+    def _tasks(self, trial: Trial, ring: int) -> list[Task]:
+        first = sum(len(self.design.ring(r)) for r in range(ring))
+        return self._members(
+            trial.recipe, [(cell, first + c) for c, cell in enumerate(self.design.ring(ring))], self.epochs
+        )
+
+    def _members(
+        self, recipe: Recipe, cells: Sequence[tuple[Cell, int]], epochs: int, keep: bool = False
+    ) -> list[Task]:
+        """A candidate's members on some cells, each with the number that sets its seed."""
+        _, strengths = strengths_for(self.model, self.sites, [self.all_on, recipe])
+        schedules = self.scheduled | schedules_of(recipe, self.sites, self.model)
+        return [
+            Task(
+                strengths, (self.seed * 1_000_003 + number) % 2**31, epochs, recipe.learning_rate, cell.rows,
+                tuple(self.design.folds[fold] for fold in cell.held), schedules, keep,
+            )
+            for cell, number in cells
+        ]  # fmt: skip
+
+    # -- race ------------------------------------------------------------------------------------------------------
+
+    def race(self, pool: Pool) -> None:
+        """Train the leaders on further rings; who falls behind by more than chance loses the rest."""
+        rings = max(_RINGS, len(self.design.rings))
+        if all(trial.rings == 0 for trial in self.trials):
+            return
+        named = [i for i, trial in enumerate(self.trials) if trial.name]
+        many = min(_LEADERS, max(2, len(self.trials) // 4))
+        expected = self._standing().expected
+        order = [i for i in np.argsort(-np.nan_to_num(expected, nan=-np.inf)) if np.isfinite(expected[i])]
+        leaders = sorted({*named, *order[:many]})
+        for ring in range(1, rings):
+            wanted = [self.trials[i] for i in leaders if self.trials[i].rings == ring]
+            wanted = [trial for trial in wanted if not self._recall(trial, ring)]
+            cells = len(self.design.ring(ring))
+            left = None if self.seconds is None else self.seconds - self.elapsed
+            if (
+                wanted
+                and left is not None
+                and left < 1.2 * (len(wanted) * cells * self._per_member + self._reserve / 2)
+            ):
+                break
+            if wanted:
+                tasks = [task for trial in wanted for task in self._tasks(trial, ring)]
+                outcomes = self.trainer.submit(tasks, pool, self.watch.advance)()
+                self.members += len(outcomes)
+                for i, trial in enumerate(wanted):
+                    mine = outcomes[i * cells : (i + 1) * cells]
+                    self._take(trial, mine)
+                    found = packed(trial.curves[-cells:])
+                    self.store.note(f"ring {trial.number} {ring}", {"curves": found, "diverged": trial.diverged})
+            at = self._standing()
+            gone = ruled_out(self.trials, at, [i for i in leaders if np.isfinite(at.expected[i])], self.design.share)
+            leaders = [i for i in leaders if i in named or (i not in gone and np.isfinite(at.expected[i]))]
+
+    def _recall(self, trial: Trial, ring: int) -> bool:
+        """Take a ring's scores from the store, where an earlier run left them."""
+        kept = self.store.noted(f"ring {trial.number} {ring}")
+        if kept is None:
+            return False
+        trial.curves = np.concatenate([trial.curves, unpacked(kept["curves"])])
+        trial.rings += 1
+        trial.diverged = kept["diverged"]
+        return True
+
+    def _standing(self, without: int | None = None) -> Standing:
+        encoded = np.array([self.space.encoded(trial.point) for trial in self.trials])
+        return standing(self.trials, self.design, encoded, self.weights, without)
+
+    # -- judge -----------------------------------------------------------------------------------------------------
+
+    def judge(self, pool: Pool) -> tuple[Choice, Judged]:
+        """Score what is chosen without a fold on that fold, beside the model as given, plain and the best single technique."""
+        final = self._standing()
+        chosen = choose(self.trials, final, self.design.share)
+        contestants: list[dict[str, tuple[int, int]]] = []
+        for fold in range(len(self.design.folds)):
+            at = self._standing(fold)
+            one = choose(self.trials, at, self.design.share)
+            picks = {"answer": one.answer, "as given": 0, "plain": one.plain, "single": one.single}
+            contestants.append({role: (i, int(at.epochs[i])) for role, i in picks.items()})
+        answer = (chosen.answer, int(final.epochs[chosen.answer]))
+        wanted: dict[tuple[int, int, int], None] = {}
+        for c, cell in enumerate(self.design.outer):
+            for fold in cell.held:
+                wanted.update(dict.fromkeys((*contestant, c) for contestant in contestants[fold].values()))
+            wanted[(*answer, c)] = None
+        seeds = self._judged_seeds(len(wanted))
+        todo = [(i, e, c, s) for i, e, c in wanted for s in range(seeds) if self._judged(i, e, c, s) is None]
+        tasks = []
+        for i, e, c, s in todo:
+            trial = self.trials[i]
+            number = 500_000 + c * 1000 + s
+            keep = (i, e) == answer and s == 0
+            tasks += self._members(trial.recipe, [(self.design.outer[c], number)], e, keep)
+        outcomes = self.trainer.submit(tasks, pool, self.watch.advance)() if tasks else []
+        for (i, e, c, s), outcome in zip(todo, outcomes, strict=True):
+            scores = outcome.held_out[-1][:, 0].tolist()
+            if outcome.weights is not None:
+                _write_weights(self.store.folder, (i, e, c), outcome.weights)
+            self.store.note(f"judged {self.trials[i].number} {e} {c} {s}", scores)
+        return chosen, Judged(contestants, self._judged_folds(contestants, seeds))
+
+    def _judged_seeds(self, wanted: int) -> int:
+        if self.seconds is None:
+            return _JUDGED_SEEDS
+        left = self.seconds - self.elapsed - 0.3 * self.first_at
+        return int(np.clip(left / max(wanted * self._per_member, 1e-9), 1, _JUDGED_SEEDS))
+
+    def _judged(self, trial: int, epochs: int, cell: int, seed: int) -> list[float] | None:
+        return self.store.noted(f"judged {self.trials[trial].number} {epochs} {cell} {seed}")
+
+    def _judged_folds(self, contestants: Sequence[Mapping[str, tuple[int, int]]], seeds: int) -> dict[str, np.ndarray]:
+        """Each contestant's score on every fold, the mean over seeds, of (folds,)."""
+        found = {role: np.full(len(contestants), np.nan) for role in contestants[0]}
+        for c, cell in enumerate(self.design.outer):
+            for s, fold in enumerate(cell.held):
+                for role, (i, e) in contestants[fold].items():
+                    scores = [self._judged(i, e, c, n) for n in range(seeds)]
+                    found[role][fold] = np.mean([score[s] for score in scores if score is not None])
+        return found
+
+
+def _write_weights(folder: Any, key: tuple[int, int, int], weights: Sequence[np.ndarray]) -> None:
+    """Write a member's weights whole or not at all."""
+    import os
+
+    file = folder / "{}-{}-{}.npz".format(*key)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(f".{os.getpid()}.npz")
+    np.savez(partial, *weights)
+    partial.replace(file)
+
+
+def _limits(trials: Any, budget: Any) -> tuple[int | None, float | None]:
+    """How many candidates, and how many seconds."""
+    count = None if trials is None else checked_count(trials, "trials")
+    if count == 1:
+        raise ValueError(
+            "Invalid value received for argument `trials`. Expected at least 2: the model as given is one. Received: trials=1"
+        )
+    if budget is None:
+        return count, _BUDGET if count is None else None
+    return count, _seconds(budget)
+
+
+def _seconds(budget: Any) -> float:
+    """Seconds, from a number or a text such as `5min` or `1h 30min`."""
+    units = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+    seconds = math.nan
+    if isinstance(budget, numbers.Real) and not isinstance(budget, bool):
+        seconds = float(budget)
+    elif isinstance(budget, str):
+        parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]+)", budget.lower())
+        if (
+            parts
+            and all(unit in units for _, unit in parts)
+            and not re.sub(r"\d+(?:\.\d+)?\s*[a-z]+", "", budget.lower()).strip()
+        ):
+            seconds = sum(float(number) * units[unit] for number, unit in parts)
+    if not 0 < seconds < math.inf:
+        raise ValueError(
+            "Invalid value received for argument `budget`. Expected a time such as '90s', '5min', '1h 30min', or seconds above 0. "
+            f"Received: budget={budget!r}"
+        )
+    return seconds
+
+
+def _digest(parts: Sequence[Any]) -> str:
+    """A name for some arrays and texts that others don't have."""
+    found = hashlib.sha256()
+    for part in parts:
+        if part is None or isinstance(part, str):
+            found.update(repr(part).encode())
+        else:
+            array = np.ascontiguousarray(part)
+            found.update(f"{array.dtype}{array.shape}".encode())
+            found.update(array.tobytes())
+    return found.hexdigest()
+
+
+def _architecture(model: Any) -> str:
+    """A text for what a model is and how it is trained; the names that Keras counts up are left out."""
+    layers = [
+        (type(layer).__name__, [w.shape for w in layer.weights], _config(layer)) for _, layer in _keras.walk(model)
+    ]
+    training = (
+        type(model.optimizer).__name__,
+        _nameless(model.optimizer.get_config()),
+        str(_keras.compiled_loss(model)),
+    )
+    text = json.dumps([layers, training], default=repr, sort_keys=True)
+    return re.sub(r" object at 0x[0-9a-f]+| at 0x[0-9a-f]+", "", text)
+
+
+def _config(layer: Any) -> Any:
+    if isinstance(layer, keras.Model):
+        return None
+    try:
+        return _nameless(keras.saving.serialize_keras_object(layer)["config"])
+    except Exception:  # a layer of the user's own may have no configuration
+        return None
+
+
+def _nameless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _nameless(item) for key, item in value.items() if key not in ("name", "shared_object_id")}
+    if isinstance(value, (list, tuple)):
+        return [_nameless(item) for item in value]
+    return value

@@ -1,0 +1,232 @@
+"""What a search found: the answer with its interval, every candidate, and the models."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import keras
+import numpy as np
+import pandas as pd
+
+from regularity import _keras
+from regularity.data import Data
+from regularity.population._tasks import Plan
+from regularity.population._train import Member, train
+from regularity.recipe import Recipe
+from regularity.study._cells import Design
+from regularity.study._choosing import paired_error
+from regularity.study._rule import Choice, Standing, Trial, helps, interval
+from regularity.study._space import Space
+
+_NAMES = {"answer": "chosen", "as given": "as given", "plain": "plain", "single": "best single technique"}
+
+
+class Score(NamedTuple):
+    """A score on rows that neither training nor choosing saw.
+
+    Args:
+        value: Mean over folds.
+        error: Its standard error, corrected for folds that share training rows.
+    """
+
+    value: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was chosen without each fold, scored on it.
+
+    Args:
+        contestants: For each fold, by role, the trial's index and its epochs.
+        scores: By role, the mean over seeds on each fold, of (folds,).
+    """
+
+    contestants: Sequence[Mapping[str, tuple[int, int]]]
+    scores: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Study:
+    """All trials of one question and what they say; made by `rg.search`.
+
+    Args:
+        name: Of the study.
+        score_name: How held-out rows were scored; higher is better.
+        storage: Where it is kept.
+    """
+
+    name: str
+    score_name: str
+    storage: Any
+    _trials: Sequence[Trial] = field(repr=False)
+    _at: Standing = field(repr=False)
+    _choice: Choice = field(repr=False)
+    _judged: Judged = field(repr=False)
+    _design: Design = field(repr=False)
+    _space: Space = field(repr=False)
+    _model: Any = field(repr=False)
+    _data: Data = field(repr=False)
+    _plan: Plan = field(repr=False)
+    _seed: int = field(repr=False)
+    _fit: Mapping[str, Any] = field(repr=False)
+    _trainer: Any = field(repr=False)
+    _folder: Path = field(repr=False)
+
+    # -- the answer ------------------------------------------------------------------------------------------------
+
+    @property
+    def verdict(self) -> Literal["helps", "not separable"]:
+        """Whether what the rule chooses is better than the model as given, on rows that the choice never saw.
+
+        A paired one-sided test at 5 %, which the choice must pass besides being better than the model as given by more
+        than a paired standard error among all candidates.
+        """
+        real = helps(self._differences("as given"), self._design.share)
+        return "helps" if real and self._choice.answer != 0 and not self._choice.tied else "not separable"
+
+    @property
+    def best(self) -> Recipe:
+        """The recipe that the rule chooses, whether or not it is separable from the model as given."""
+        return self._recipe(self._choice.answer)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The answer: the best recipe where it helps, else the model as given with the number of epochs that suits it."""
+        return self.best if self.verdict == "helps" else self._recipe(0)
+
+    @property
+    def score(self) -> Score:
+        """Score of the answer: of one refit by the procedure that chose it, on rows that it never saw."""
+        return self._score("answer" if self.verdict == "helps" else "as given")
+
+    @property
+    def as_given(self) -> Score:
+        """Score of the model as given, with the number of epochs chosen likewise."""
+        return self._score("as given")
+
+    @property
+    def plain(self) -> Score:
+        """Score of the model with every strength at 0, epochs chosen likewise."""
+        return self._score("plain")
+
+    @property
+    def single(self) -> Score:
+        """Score of the best single technique, chosen likewise."""
+        return self._score("single")
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row for each finished trial, by its number.
+
+        `name`; the strength of each technique, NaN where it is off; `score` over folds and its `difference` to the model as
+        given with the `error` of that; `log_loss` beside a score of classes; `expected`, by which is chosen; `epochs`;
+        `members`, and how many `diverged`; `seconds` when it was finished.
+        """
+        rows = []
+        for i, trial in enumerate(self._trials):
+            row: dict[str, Any] = {"name": trial.name}
+            row |= {dimension.key: trial.point.get(dimension.key, np.nan) for dimension in self._space.dimensions}
+            row |= {"score": self._at.score[i, 0], "difference": self._at.difference[i], "error": self._at.error[i]}
+            if self._at.score.shape[1] > 1:
+                row["log_loss"] = -self._at.score[i, 1]
+            row |= {
+                "expected": self._at.expected[i],
+                "epochs": self._at.epochs[i],
+                "members": len(trial.curves),
+                "diverged": trial.diverged,
+                "seconds": trial.seconds,
+            }
+            rows.append(row)
+        return pd.DataFrame(rows, index=pd.Index([trial.number for trial in self._trials], name="trial"))
+
+    @property
+    def comparison(self) -> pd.DataFrame:
+        """The answer beside the model as given, plain, and the best single technique, on the same folds and seeds.
+
+        `score` and `error` of each, `difference` of what was chosen to it with its paired `difference_error` and the 95 %
+        interval from `low` to `high`.
+        """
+        rows = {}
+        for role, name in _NAMES.items():
+            score, differences = self._score(role), self._differences(role)
+            mean, low, high = interval(differences, self._design.share)
+            error = float(paired_error(differences, self._design.share))
+            rows[name] = {
+                "score": score.value, "error": score.error, "difference": mean, "difference_error": error, "low": low, "high": high,
+            }  # fmt: skip
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+    def __str__(self) -> str:
+        """The answer in words."""
+        mean, low, high = interval(self._differences("as given"), self._design.share)
+        what = f"{self.score_name} {mean:+.3g} [{low:+.3g}, {high:+.3g}] against the model as given"
+        unseen = (
+            "on folds that neither training nor choosing saw"
+            if self._design.nested
+            else "on folds that the choice did not look at, though candidates trained on them"
+        )
+        if self.verdict == "helps":
+            return (
+                f"Regularization helps: {what}, {unseen} (of one refit, 95 % interval). "
+                f"{self.score_name} {_pm(self.score)} with {_listed(self.best)}, against {_pm(self.as_given)} as given."
+            )
+        best = "" if self._choice.answer == 0 else f" The best guess is {_listed(self.best)}: {what}, {unseen}."
+        return f"Not separable from the model as given, {self.score_name} {_pm(self.as_given)}.{best}"
+
+    # -- models ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def model(self) -> keras.Model:
+        """The answer, trained on all rows, as plain Keras.
+
+        Trained when this is first read, so read it before you change the model that the search was made of.
+        """
+        fit: dict[str, Any] = {**self._fit, "seeds": [self._seed * 1_000_003 % 2**31]}
+        return train(self._model, self._data.x, self._data.y, [self.recipe], **fit)[0].model
+
+    def ensemble(self) -> keras.Model:
+        """The fold models of the best recipe, their outputs averaged, as one plain Keras model.
+
+        They were trained while judging, so this costs nothing; each has seen all rows but those of its fold.
+        """
+        epochs = int(self._at.epochs[self._choice.answer])
+        members = []
+        for cell in range(len(self._design.outer)):
+            file = self._folder / f"{self._choice.answer}-{epochs}-{cell}.npz"
+            if not file.exists():
+                raise FileNotFoundError(
+                    f"Expected the weights of the fold models in {file}. Received: no such file. It lies beside the study; run the same search again where it is."
+                )
+            with np.load(file) as arrays:
+                weights = [arrays[key] for key in arrays.files]
+            members.append(Member(self.best, cell, cell, {}, None, self._model, weights).model)
+        return _keras.average_of(members, self._model)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _recipe(self, trial: int) -> Recipe:
+        import json
+
+        recipe = self._trials[trial].recipe
+        return Recipe({**json.loads(recipe.to_json()), "epochs": int(self._at.epochs[trial])})
+
+    def _score(self, role: str) -> Score:
+        folds = self._judged.scores[role]
+        return Score(float(np.mean(folds)), float(paired_error(folds, self._design.share)))
+
+    def _differences(self, role: str) -> np.ndarray:
+        return self._judged.scores["answer"] - self._judged.scores[role]
+
+
+def _pm(score: Score) -> str:
+    return f"{score.value:.4g} ± {score.error:.2g}"
+
+
+def _listed(recipe: Recipe) -> str:
+    on = {key: strength for key, strength in recipe.strengths.items() if strength}
+    text = ", ".join(f"{key} {strength:.3g}" for key, strength in on.items()) or "nothing"
+    rate = f", learning rate {recipe.learning_rate:.3g}" if recipe.learning_rate else ""
+    return f"{text}{rate} ({recipe.epochs} epochs)"

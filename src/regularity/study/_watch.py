@@ -1,0 +1,65 @@
+"""What a search shows on the terminal while it runs."""
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn
+
+
+class Watch:
+    """A line on standard error: best so far, trials done, time left. Quiet unless it is a terminal, or `verbose` is 0.
+
+    Args:
+        score: Name of the score.
+        count: Trials to come in all, or None.
+        seconds: Seconds to take, or None.
+        begun: When the search began, by the monotonic clock.
+        verbose: 0 or False for none; `auto` and 1 show it on a terminal.
+    """
+
+    def __init__(self, score: str, count: int | None, seconds: float | None, begun: float, verbose: Any) -> None:
+        console = Console(stderr=True)
+        self._score, self._count, self._seconds, self._begun = score, count, seconds, begun
+        self._lock, self._epochs, self._text = threading.Lock(), 0, "compiling"
+        disable = not verbose or not console.is_terminal
+        self._line = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True, disable=disable
+        )
+        self._task = self._line.add_task("search")
+
+    def advance(self, epochs: int) -> None:
+        """Count member-epochs that are done; may be called from any lane."""
+        with self._lock:
+            self._epochs += epochs
+            self._show()
+
+    def told(self, values: Sequence[float]) -> None:
+        """Note the candidates that are finished, by their scores; the first is the model as given."""
+        known = [value for value in values if np.isfinite(value)]
+        failed = len(values) - len(known)
+        with self._lock:
+            done = f"{len(values)} of {self._count} trials" if self._count else f"{len(values)} trials"
+            best = f"best {self._score} {max(known):.4g}" if known else "none finite"
+            self._text = f"{best}, as given {values[0]:.4g} · {done}{f', {failed} diverged' if failed else ''}"
+            self._show()
+
+    def _show(self) -> None:
+        spent = time.monotonic() - self._begun
+        left = f"{_clock(self._seconds - spent)} left" if self._seconds else f"{_clock(spent)} so far"
+        self._line.update(self._task, description=f"{self._text} · {self._epochs} member-epochs · {left}")
+
+    def __enter__(self) -> "Watch":
+        self._line.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._line.stop()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(max(int(seconds), 0), 60)
+    return f"{minutes}:{rest:02d}"
