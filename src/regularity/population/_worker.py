@@ -25,20 +25,40 @@ _EPOCHS = "regularity-epochs "  # before the number of member-epochs done, on a 
 def train_elsewhere(
     model: Any, tasks: Sequence[Task], plan: Plan, members: int, advance: Callable[[int], None]
 ) -> list[Outcome]:
-    """Train tasks in a process where Keras runs on JAX; everything goes there and back by files.
+    """Train tasks in a process where Keras runs on JAX.
 
     A stream is read once, into memory: its batches can't be read from another process.
+    """
+    if not isinstance(plan.data, Data):
+        plan = replace(plan, data=kept(plan.data))
+    return call_elsewhere(model, _train, (list(tasks), plan, members), advance)
+
+
+def _train(model: Any, tasks: list[Task], plan: Plan, members: int, advance: Callable[[int], None]) -> list[Outcome]:
+    from regularity.population._train import Trainer
+
+    return Trainer(model, plan, members).train_here(tasks, advance)
+
+
+def call_elsewhere(
+    model: Any, function: Callable[..., Any], arguments: tuple[Any, ...], advance: Callable[[int], None]
+) -> Any:
+    """What `function(model, *arguments, advance)` returns in a process where Keras runs on JAX; all goes by files.
+
+    Args:
+        model: Of this process's backend.
+        function: Of a module that the process can import.
+        arguments: What can be pickled.
+        advance: Called here with what the function calls it with there, the number of member-epochs that are done.
 
     Raises:
         RuntimeError: If the process fails, with what it said.
     """
-    if not isinstance(plan.data, Data):
-        plan = replace(plan, data=kept(plan.data))
     with tempfile.TemporaryDirectory(prefix="regularity-") as folder:
         sent, returned = Path(folder, "sent"), Path(folder, "returned")
         model.save(Path(folder, "model.keras"))
         config = _keras.portable_compile_config(model)
-        sent.write_bytes(cloudpickle.dumps((_keras.custom_objects(model), config, list(tasks), plan, members)))
+        sent.write_bytes(cloudpickle.dumps((_keras.custom_objects(model), config, function, arguments)))
         process = subprocess.Popen(
             [sys.executable, "-m", "regularity.population._worker", folder],
             env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
@@ -62,17 +82,15 @@ def train_elsewhere(
 
 
 def _work(folder: str) -> None:
-    from regularity.population._train import Trainer
-
-    custom_objects, config, tasks, plan, members = cloudpickle.loads(Path(folder, "sent").read_bytes())
+    custom_objects, config, function, arguments = cloudpickle.loads(Path(folder, "sent").read_bytes())
     advance = _teller(sys.stdout)
     with contextlib.redirect_stdout(io.StringIO()):  # what a model prints is no progress
         # the model comes from the user's own process, so its lambdas are as safe here as there
         with keras.saving.custom_object_scope(custom_objects):
             model = keras.saving.load_model(Path(folder, "model.keras"), compile=False, safe_mode=False)
             model.compile_from_config(config)
-        outcomes = Trainer(model, plan, members).train_here(tasks, advance)
-    Path(folder, "returned").write_bytes(cloudpickle.dumps(outcomes))
+        found = function(model, *arguments, advance)
+    Path(folder, "returned").write_bytes(cloudpickle.dumps(found))
 
 
 def _teller(out: Any) -> Callable[[int], None]:

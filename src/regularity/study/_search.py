@@ -15,7 +15,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -31,12 +31,13 @@ from regularity.population._train import (
     checked_init,
     strengths_for,
 )
+from regularity.population._worker import call_elsewhere
 from regularity.recipe import Recipe, sites_of
 from regularity.recipe._recipe import schedules_of
 from regularity.study._cells import Cell, Design, design_of
 from regularity.study._folds import checked_seed, data_and_splits
 from regularity.study._rule import Choice, Standing, Trial, choose, ruled_out, standing
-from regularity.study._scores import Scoring, proper, scoring
+from regularity.study._scores import proper, scoring
 from regularity.study._space import Space, brought, space_of
 from regularity.study._store import Store, packed, quiet_optuna, unpacked
 from regularity.study._study import Judged, Study
@@ -153,7 +154,7 @@ def search(
     }
     name = name or f"{model.name}-{_digest([json.dumps(question)])[:8]}"
     store = Store(storage, name)
-    store.check(question)
+    store.check(question)  # at once, where the user is, whatever process does the work
     fit = {
         "batch_size": batch_size,
         "init": init,
@@ -161,37 +162,68 @@ def search(
         "callbacks": callbacks,
         "verbose": verbose,
     }
-    work = _Search(
-        model, data, design, judge, space, plan, epochs, seed, sampler, store, count, seconds, begun, verbose
-    )
-    return work.run(fit)
+    settled = _Settled(data, design, space, plan, epochs, seed, sampler, count, seconds, begun)
+    with Watch(judge.name, count, seconds, begun, verbose) as watch:
+        if keras.backend.backend() == "jax":
+            found = _Search(model, settled, store, watch).run()
+        else:
+            found = call_elsewhere(model, _search_here, (settled, storage, name), watch.advance)
+    return Study(name, judge.name, store.where, *found, design, space, model, data, plan, seed, fit, store.folder)
+
+
+class _Settled(NamedTuple):
+    """What a search goes by, all arguments checked.
+
+    Args:
+        data: All rows.
+        design: Which of them members train on.
+        space: What to look for.
+        plan: How members train.
+        epochs: How long.
+        seed: Sets all that is random.
+        sampler: Of Optuna's, or None.
+        count: Candidates, or None.
+        seconds: Wall-clock time, or None.
+        begun: When it began, by the monotonic clock.
+    """
+
+    data: Data
+    design: Design
+    space: Space
+    plan: Plan
+    epochs: int
+    seed: int
+    sampler: Any
+    count: int | None
+    seconds: float | None
+    begun: float
+
+
+class _Found(NamedTuple):
+    """What a search hands to the study."""
+
+    trials: list[Trial]
+    at: Standing
+    choice: Choice
+    judged: Judged
+
+
+def _search_here(model: Any, settled: _Settled, storage: Any, name: str, advance: Callable[[int], None]) -> _Found:
+    """Search in this process, for one whose Keras runs on another backend."""
+    watch = Watch("", settled.count, settled.seconds, settled.begun, 0, advance)
+    return _Search(model, settled, Store(storage, name), watch).run()
 
 
 class _Search:
     """A search under way."""
 
-    def __init__(
-        self,
-        model: Any,
-        data: Data,
-        design: Design,
-        judge: Scoring,
-        space: Space,
-        plan: Plan,
-        epochs: int,
-        seed: int,
-        sampler: Any,
-        store: Store,
-        count: int | None,
-        seconds: float | None,
-        begun: float,
-        verbose: Any,
-    ) -> None:
+    def __init__(self, model: Any, settled: _Settled, store: Store, watch: Watch) -> None:
         import optuna
 
-        self.model, self.data, self.design, self.judge_by, self.space = model, data, design, judge, space
-        self.plan, self.epochs, self.seed, self.store = plan, epochs, seed, store
-        self.count, self.seconds = count, seconds
+        self.model, self.store, self.watch = model, store, watch
+        self.data, self.design, self.space, self.plan, self.epochs, self.seed, sampler, *limits = settled
+        self.count, self.seconds, begun = limits
+        design, space, plan = self.design, self.space, self.plan
         self.weights = np.array(_WEIGHTS if len(plan.scores) == 2 else (1.0,))
         self.sites = sites_of(model)
         self.off = {key: value for key, value in brought(model).items() if key not in space.fixed}
@@ -218,19 +250,14 @@ class _Search:
             )
         }
         self.trainer = Trainer(model, plan, 64 * len(design.rings[0]))
-        self.watch = Watch(judge.name, count, seconds, self.begun, verbose)
 
-    def run(self, fit: Mapping[str, Any]) -> Study:
-        with Pool(lanes()) as pool, self.watch:
+    def run(self) -> _Found:
+        with Pool(lanes()) as pool:
             self.explore(pool)
             self.race(pool)
             chosen, judged = self.judge(pool)
         self.store.note("seconds", self.elapsed)
-        at = self._standing()
-        return Study(
-            self.store.name, self.judge_by.name, self.store.where, self.trials, at, chosen, judged, self.design,
-            self.space, self.model, self.data, self.plan, self.seed, fit, self.trainer, self.store.folder,
-        )  # fmt: skip
+        return _Found(self.trials, self._standing(), chosen, judged)
 
     # -- explore ---------------------------------------------------------------------------------------------------
 

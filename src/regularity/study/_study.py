@@ -72,7 +72,6 @@ class Study:
     _plan: Plan = field(repr=False)
     _seed: int = field(repr=False)
     _fit: Mapping[str, Any] = field(repr=False)
-    _trainer: Any = field(repr=False)
     _folder: Path = field(repr=False)
 
     # -- the answer ------------------------------------------------------------------------------------------------

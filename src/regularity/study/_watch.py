@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,20 @@ class Watch:
         seconds: Seconds to take, or None.
         begun: When the search began, by the monotonic clock.
         verbose: 0 or False for none; `auto` and 1 show it on a terminal.
+        tell: Called besides with the number of member-epochs that are done.
     """
 
-    def __init__(self, score: str, count: int | None, seconds: float | None, begun: float, verbose: Any) -> None:
+    def __init__(
+        self,
+        score: str,
+        count: int | None,
+        seconds: float | None,
+        begun: float,
+        verbose: Any,
+        tell: Callable[[int], None] = lambda epochs: None,
+    ) -> None:
         console = Console(stderr=True)
+        self._tell = tell
         self._score, self._count, self._seconds, self._begun = score, count, seconds, begun
         self._lock, self._epochs, self._text = threading.Lock(), 0, "compiling"
         disable = not verbose or not console.is_terminal
@@ -35,6 +45,7 @@ class Watch:
         """Count member-epochs that are done; may be called from any lane."""
         with self._lock:
             self._epochs += epochs
+            self._tell(epochs)
             self._show()
 
     def told(self, values: Sequence[float]) -> None:
