@@ -15,14 +15,13 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
 from regularity import _keras
 from regularity.catalogue import CATALOGUE
-from regularity.data import Data
 from regularity.population._lanes import Pool, lanes
 from regularity.population._tasks import Outcome, Plan, Task
 from regularity.population._train import (
@@ -34,13 +33,13 @@ from regularity.population._train import (
 from regularity.population._worker import call_elsewhere
 from regularity.recipe import Recipe, sites_of
 from regularity.recipe._recipe import schedules_of
-from regularity.study._cells import Cell, Design, design_of
+from regularity.study._cells import Cell, design_of
 from regularity.study._folds import checked_seed, data_and_splits
 from regularity.study._rule import Choice, Standing, Trial, choose, ruled_out, standing
 from regularity.study._scores import proper, scoring
-from regularity.study._space import Space, brought, space_of
+from regularity.study._space import brought, space_of
 from regularity.study._store import Store, packed, quiet_optuna, unpacked
-from regularity.study._study import Judged, Study
+from regularity.study._study import Found, Judged, Settled, Study
 from regularity.study._watch import Watch
 
 _EPOCHS = 50
@@ -162,53 +161,16 @@ def search(
         "callbacks": callbacks,
         "verbose": verbose,
     }
-    settled = _Settled(data, design, space, plan, epochs, seed, sampler, count, seconds, begun)
+    settled = Settled(data, design, space, plan, epochs, seed, sampler, count, seconds, begun)
     with Watch(judge.name, count, seconds, begun, verbose) as watch:
         if keras.backend.backend() == "jax":
             found = _Search(model, settled, store, watch).run()
         else:
             found = call_elsewhere(model, _search_here, (settled, storage, name), watch.advance)
-    return Study(name, judge.name, store.where, *found, design, space, model, data, plan, seed, fit, store.folder)
+    return Study(name, judge.name, store.where, found, settled, model, fit, store.folder)
 
 
-class _Settled(NamedTuple):
-    """What a search goes by, all arguments checked.
-
-    Args:
-        data: All rows.
-        design: Which of them members train on.
-        space: What to look for.
-        plan: How members train.
-        epochs: How long.
-        seed: Sets all that is random.
-        sampler: Of Optuna's, or None.
-        count: Candidates, or None.
-        seconds: Wall-clock time, or None.
-        begun: When it began, by the monotonic clock.
-    """
-
-    data: Data
-    design: Design
-    space: Space
-    plan: Plan
-    epochs: int
-    seed: int
-    sampler: Any
-    count: int | None
-    seconds: float | None
-    begun: float
-
-
-class _Found(NamedTuple):
-    """What a search hands to the study."""
-
-    trials: list[Trial]
-    at: Standing
-    choice: Choice
-    judged: Judged
-
-
-def _search_here(model: Any, settled: _Settled, storage: Any, name: str, advance: Callable[[int], None]) -> _Found:
+def _search_here(model: Any, settled: Settled, storage: Any, name: str, advance: Callable[[int], None]) -> Found:
     """Search in this process, for one whose Keras runs on another backend."""
     watch = Watch("", settled.count, settled.seconds, settled.begun, 0, advance)
     return _Search(model, settled, Store(storage, name), watch).run()
@@ -217,19 +179,19 @@ def _search_here(model: Any, settled: _Settled, storage: Any, name: str, advance
 class _Search:
     """A search under way."""
 
-    def __init__(self, model: Any, settled: _Settled, store: Store, watch: Watch) -> None:
+    def __init__(self, model: Any, settled: Settled, store: Store, watch: Watch) -> None:
         import optuna
 
         self.model, self.store, self.watch = model, store, watch
-        self.data, self.design, self.space, self.plan, self.epochs, self.seed, sampler, *limits = settled
-        self.count, self.seconds, begun = limits
-        design, space, plan = self.design, self.space, self.plan
+        self.design, self.space, self.epochs, self.seed = settled.design, settled.space, settled.epochs, settled.seed
+        self.count, self.seconds = settled.count, settled.seconds
+        design, space, plan, sampler = settled.design, settled.space, settled.plan, settled.sampler
         self.weights = np.array(_WEIGHTS if len(plan.scores) == 2 else (1.0,))
         self.sites = sites_of(model)
         self.off = {key: value for key, value in brought(model).items() if key not in space.fixed}
         self.kept = store.trials()
         earlier = max((trial.seconds for trial in self.kept.values()), default=0.0)
-        self.begun = begun - max(earlier, store.noted("seconds") or 0.0)
+        self.begun = settled.begun - max(earlier, store.noted("seconds") or 0.0)
         self.trials: list[Trial] = []
         self.waiting: deque[tuple[list[Trial], Callable[[], list[Outcome]] | None]] = deque()
         self.members = self.first_members = 0
@@ -251,13 +213,13 @@ class _Search:
         }
         self.trainer = Trainer(model, plan, 64 * len(design.rings[0]))
 
-    def run(self) -> _Found:
+    def run(self) -> Found:
         with Pool(lanes()) as pool:
             self.explore(pool)
             self.race(pool)
             chosen, judged = self.judge(pool)
         self.store.note("seconds", self.elapsed)
-        return _Found(self.trials, self._standing(), chosen, judged)
+        return Found(self.trials, self._standing(), chosen, judged)
 
     # -- explore ---------------------------------------------------------------------------------------------------
 

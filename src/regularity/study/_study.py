@@ -48,6 +48,43 @@ class Judged:
     scores: Mapping[str, np.ndarray]
 
 
+class Settled(NamedTuple):
+    """What a search goes by, all arguments checked.
+
+    Args:
+        data: All rows.
+        design: Which of them members train on.
+        space: What to look for.
+        plan: How members train.
+        epochs: How long.
+        seed: Sets all that is random.
+        sampler: Of Optuna's, or None.
+        count: Candidates, or None.
+        seconds: Wall-clock time, or None.
+        begun: When it began, by the monotonic clock.
+    """
+
+    data: Data
+    design: Design
+    space: Space
+    plan: Plan
+    epochs: int
+    seed: int
+    sampler: Any
+    count: int | None
+    seconds: float | None
+    begun: float
+
+
+class Found(NamedTuple):
+    """What a search hands to the study."""
+
+    trials: list[Trial]
+    at: Standing
+    choice: Choice
+    judged: Judged
+
+
 @dataclass(frozen=True)
 class Study:
     """All trials of one question and what they say; made by `rg.search`.
@@ -61,16 +98,9 @@ class Study:
     name: str
     score_name: str
     storage: Any
-    _trials: Sequence[Trial] = field(repr=False)
-    _at: Standing = field(repr=False)
-    _choice: Choice = field(repr=False)
-    _judged: Judged = field(repr=False)
-    _design: Design = field(repr=False)
-    _space: Space = field(repr=False)
+    _found: Found = field(repr=False)
+    _settled: Settled = field(repr=False)
     _model: Any = field(repr=False)
-    _data: Data = field(repr=False)
-    _plan: Plan = field(repr=False)
-    _seed: int = field(repr=False)
     _fit: Mapping[str, Any] = field(repr=False)
     _folder: Path = field(repr=False)
 
@@ -83,13 +113,13 @@ class Study:
         A paired one-sided test at 5 %, which the choice must pass besides being better than the model as given by more
         than a paired standard error among all candidates.
         """
-        real = helps(self._differences("as given"), self._design.share)
-        return "helps" if real and self._choice.answer != 0 and not self._choice.tied else "not separable"
+        real = helps(self._differences("as given"), self._settled.design.share)
+        return "helps" if real and self._found.choice.answer != 0 and not self._found.choice.tied else "not separable"
 
     @property
     def best(self) -> Recipe:
         """The recipe that the rule chooses, whether or not it is separable from the model as given."""
-        return self._recipe(self._choice.answer)
+        return self._recipe(self._found.choice.answer)
 
     @property
     def recipe(self) -> Recipe:
@@ -125,15 +155,21 @@ class Study:
         `members`, and how many `diverged`; `seconds` when it was finished.
         """
         rows = []
-        for i, trial in enumerate(self._trials):
+        for i, trial in enumerate(self._found.trials):
             row: dict[str, Any] = {"name": trial.name}
-            row |= {dimension.key: trial.point.get(dimension.key, np.nan) for dimension in self._space.dimensions}
-            row |= {"score": self._at.score[i, 0], "difference": self._at.difference[i], "error": self._at.error[i]}
-            if self._at.score.shape[1] > 1:
-                row["log_loss"] = -self._at.score[i, 1]
             row |= {
-                "expected": self._at.expected[i],
-                "epochs": self._at.epochs[i],
+                dimension.key: trial.point.get(dimension.key, np.nan) for dimension in self._settled.space.dimensions
+            }
+            row |= {
+                "score": self._found.at.score[i, 0],
+                "difference": self._found.at.difference[i],
+                "error": self._found.at.error[i],
+            }
+            if self._found.at.score.shape[1] > 1:
+                row["log_loss"] = -self._found.at.score[i, 1]
+            row |= {
+                "expected": self._found.at.expected[i],
+                "epochs": self._found.at.epochs[i],
                 "members": len(trial.curves),
                 "diverged": trial.diverged,
                 "seconds": trial.seconds,
@@ -151,8 +187,8 @@ class Study:
         rows = {}
         for role, name in _NAMES.items():
             score, differences = self._score(role), self._differences(role)
-            mean, low, high = interval(differences, self._design.share)
-            error = float(paired_error(differences, self._design.share))
+            mean, low, high = interval(differences, self._settled.design.share)
+            error = float(paired_error(differences, self._settled.design.share))
             rows[name] = {
                 "score": score.value, "error": score.error, "difference": mean, "difference_error": error, "low": low, "high": high,
             }  # fmt: skip
@@ -160,11 +196,11 @@ class Study:
 
     def __str__(self) -> str:
         """The answer in words."""
-        mean, low, high = interval(self._differences("as given"), self._design.share)
+        mean, low, high = interval(self._differences("as given"), self._settled.design.share)
         what = f"{self.score_name} {mean:+.3g} [{low:+.3g}, {high:+.3g}] against the model as given"
         unseen = (
             "on folds that neither training nor choosing saw"
-            if self._design.nested
+            if self._settled.design.nested
             else "on folds that the choice did not look at, though candidates trained on them"
         )
         if self.verdict == "helps":
@@ -172,7 +208,7 @@ class Study:
                 f"Regularization helps: {what}, {unseen} (of one refit, 95 % interval). "
                 f"{self.score_name} {_pm(self.score)} with {_listed(self.best)}, against {_pm(self.as_given)} as given."
             )
-        best = "" if self._choice.answer == 0 else f" The best guess is {_listed(self.best)}: {what}, {unseen}."
+        best = "" if self._found.choice.answer == 0 else f" The best guess is {_listed(self.best)}: {what}, {unseen}."
         return f"Not separable from the model as given, {self.score_name} {_pm(self.as_given)}.{best}"
 
     # -- models ----------------------------------------------------------------------------------------------------
@@ -183,18 +219,18 @@ class Study:
 
         Trained when this is first read, so read it before you change the model that the search was made of.
         """
-        fit: dict[str, Any] = {**self._fit, "seeds": [self._seed * 1_000_003 % 2**31]}
-        return train(self._model, self._data.x, self._data.y, [self.recipe], **fit)[0].model
+        fit: dict[str, Any] = {**self._fit, "seeds": [self._settled.seed * 1_000_003 % 2**31]}
+        return train(self._model, self._settled.data.x, self._settled.data.y, [self.recipe], **fit)[0].model
 
     def ensemble(self) -> keras.Model:
         """The fold models of the best recipe, their outputs averaged, as one plain Keras model.
 
         They were trained while judging, so this costs nothing; each has seen all rows but those of its fold.
         """
-        epochs = int(self._at.epochs[self._choice.answer])
+        epochs = int(self._found.at.epochs[self._found.choice.answer])
         members = []
-        for cell in range(len(self._design.outer)):
-            file = self._folder / f"{self._choice.answer}-{epochs}-{cell}.npz"
+        for cell in range(len(self._settled.design.outer)):
+            file = self._folder / f"{self._found.choice.answer}-{epochs}-{cell}.npz"
             if not file.exists():
                 raise FileNotFoundError(
                     f"Expected the weights of the fold models in {file}. Received: no such file. It lies beside the study; run the same search again where it is."
@@ -209,15 +245,15 @@ class Study:
     def _recipe(self, trial: int) -> Recipe:
         import json
 
-        recipe = self._trials[trial].recipe
-        return Recipe({**json.loads(recipe.to_json()), "epochs": int(self._at.epochs[trial])})
+        recipe = self._found.trials[trial].recipe
+        return Recipe({**json.loads(recipe.to_json()), "epochs": int(self._found.at.epochs[trial])})
 
     def _score(self, role: str) -> Score:
-        folds = self._judged.scores[role]
-        return Score(float(np.mean(folds)), float(paired_error(folds, self._design.share)))
+        folds = self._found.judged.scores[role]
+        return Score(float(np.mean(folds)), float(paired_error(folds, self._settled.design.share)))
 
     def _differences(self, role: str) -> np.ndarray:
-        return self._judged.scores["answer"] - self._judged.scores[role]
+        return self._found.judged.scores["answer"] - self._found.judged.scores[role]
 
 
 def _pm(score: Score) -> str:
