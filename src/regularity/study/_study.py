@@ -175,7 +175,7 @@ class Study:
                 "seconds": trial.seconds,
             }
             rows.append(row)
-        return pd.DataFrame(rows, index=pd.Index([trial.number for trial in self._trials], name="trial"))
+        return pd.DataFrame(rows, index=pd.Index([trial.number for trial in self._found.trials], name="trial"))
 
     @property
     def comparison(self) -> pd.DataFrame:
