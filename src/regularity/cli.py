@@ -145,6 +145,153 @@ def path(
 
 
 @app.command()
+def search(
+    model: Annotated[Path, typer.Argument(help="A compiled model, as MODEL.keras.")],
+    data: Annotated[Path, typer.Argument(help="Rows, as .npz (arrays x and y), .csv or .parquet.")],
+    target: Annotated[str, typer.Option("--target", "-t", help="Column, or array in the .npz, to predict.")] = "y",
+    techniques: Annotated[
+        str, typer.Option("--techniques", help="What to search: auto, or keys with commas between, as l2,dropout.")
+    ] = "auto",
+    trials: Annotated[int | None, typer.Option("--trials", min=2, help="How many candidates.")] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="Time for all of it, as 90s or 5min. With neither, 5min.")
+    ] = None,
+    folds: Annotated[int, typer.Option("--folds", min=2, help="How many folds.")] = 5,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="How long members train at most.")] = 50,
+    score: Annotated[str | None, typer.Option("--score", help="A score of scikit-learn, or loss.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows of a step.")] = 32,
+    init: Annotated[Init, typer.Option("--init", help="Fresh weights, or those of the model.")] = Init.fresh,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Sets all that is random.")] = 0,
+    storage: Annotated[
+        str | None, typer.Option("--storage", help="A URL or a file; by default a file in ./regularity/.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Of the study; by default that of the model's file.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Train the answer on all rows and save it here, as .keras.")
+    ] = None,
+    ensemble: Annotated[
+        Path | None, typer.Option("--ensemble", help="Save the averaged fold models here, as .keras.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find which techniques a model needs and how strong, and whether that is real."""
+    asked = {
+        "model": str(model.resolve()), "data": str(data.resolve()), "target": target, "techniques": techniques, "trials": trials,
+        "budget": budget, "folds": folds, "epochs": epochs, "score": score, "batch_size": batch_size, "init": init.value,
+        "seed": seed,
+    }  # fmt: skip
+    _search(asked, storage, name or model.stem, out, ensemble, as_json, quiet)
+
+
+@app.command()
+def resume(
+    study: Annotated[str, typer.Argument(help="The file of a study that `regularity search` began, or its name.")],
+    trials: Annotated[int | None, typer.Option("--trials", min=2, help="More candidates than were asked for.")] = None,
+    budget: Annotated[str | None, typer.Option("--budget", help="More time in all than was given.")] = None,
+    storage: Annotated[
+        str | None, typer.Option("--storage", help="The URL that the study with this name is in.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Train the answer on all rows and save it here, as .keras.")
+    ] = None,
+    ensemble: Annotated[
+        Path | None, typer.Option("--ensemble", help="Save the averaged fold models here, as .keras.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Go on with a study where it stopped, or where it was killed."""
+    from regularity.study._store import asked_of, study_file
+
+    if storage is None:
+        file = study_file(study)
+        if not file.is_file():
+            raise _Wrong(
+                f"No such study: {study}. Expected a file that `regularity search` named, or a name in ./regularity/."
+            )
+        storage, study = str(file), file.stem
+    try:
+        asked = asked_of(storage, study)
+    except KeyError as error:
+        raise _Wrong(f"{storage} holds no study {study!r}. It holds {sorted(error.args[0])}.") from error
+    except Exception as error:
+        raise _Wrong(f"{storage} can't be read as a study: {' '.join(str(error).split())[:300]}") from error
+    if asked is None:
+        raise _Wrong(
+            f"The study {study!r} was begun from Python. Run the same rg.search(...) again: it goes on where it stopped."
+        )
+    if trials is not None or budget is not None:
+        asked |= {"trials": trials, "budget": budget}
+    _search(asked, storage, study, out, ensemble, as_json, quiet)
+
+
+def _search(
+    asked: dict[str, Any],
+    storage: str | None,
+    name: str,
+    out: Path | None,
+    ensemble: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Search as asked, and show what was found."""
+    for option, file in (("--out", out), ("--ensemble", ensemble)):
+        if file is not None and file.suffix != ".keras":
+            raise _Wrong(f"Expected {option} to end in .keras. Received: {file}")
+        if file is not None:
+            _file_to_write(file)  # now, not after the work
+    x, y = _rows(Path(asked["data"]), asked["target"])
+    import regularity as rg
+    from regularity.study._store import Store
+
+    model = _model(Path(asked["model"]))
+    _check_names(model, x, Path(asked["data"]), asked["target"])
+    options = {key: value for key, value in asked.items() if key not in ("model", "data", "target", "techniques")}
+    words = asked["techniques"]
+    techniques = words if words == "auto" else [key.strip() for key in words.split(",")]
+    try:
+        kept = Store(storage, name)
+        if not kept.trials():
+            kept.note("asked", asked)  # before anything trains, for `resume` after a kill
+        found = rg.search(
+            model, x, y, techniques, storage=storage, name=name, verbose=0 if quiet or as_json else "auto", **options
+        )
+        kept.note("asked", asked)  # perhaps with more trials, or time
+    except (ValueError, TypeError) as error:
+        raise _Wrong(str(error)) from error
+    if out is not None:
+        found.model.save(out)
+    if ensemble is not None:
+        found.ensemble().save(ensemble)
+    if as_json:
+        table = found.table.reset_index()
+        _print_json(
+            {
+                "study": found.name, "storage": str(found.storage), "score": found.score_name, "verdict": found.verdict, "answer": str(found),
+                "recipe": json.loads(found.recipe.to_json()), "best": json.loads(found.best.to_json()),
+                "comparison": json.loads(found.comparison.to_json(orient="index")), "table": json.loads(table.to_json(orient="records")),
+                "model": None if out is None else str(out), "ensemble": None if ensemble is None else str(ensemble),
+            }
+        )  # fmt: skip
+        return
+    _table(
+        f"{found.name}: {found.score_name} on folds that the choice never saw, of one refit",
+        ["", found.score_name, "±", "chosen minus this", "±", "95 % interval"],
+        [
+            [str(role), f"{r['score']:.4g}", f"{r['error']:.2g}", f"{r['difference']:+.3g}", f"{r['difference_error']:.2g}", f"{r['low']:+.3g} to {r['high']:+.3g}"]
+            for role, r in found.comparison.iterrows()
+        ],
+    )  # fmt: skip
+    _say(str(found))
+    _say(f"Recipe: {found.recipe.to_json()}")
+    files = "".join(f"; {word}: {file}" for word, file in (("model", out), ("ensemble", ensemble)) if file)
+    _say(f"{len(found.table)} trials in {found.storage}{files}")
+
+
+@app.command()
 def techniques(as_json: AsJson = False) -> None:
     """List the techniques: where they act, over which range, and their paper."""
     import regularity as rg

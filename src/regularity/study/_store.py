@@ -134,6 +134,28 @@ class Store:
         return found
 
 
+def study_file(name: str) -> Path:
+    """The file of a study, from its path or its name."""
+    return Path(name) if Path(name).suffix else Path(_FOLDER, f"{name}.db")
+
+
+def asked_of(storage: Any, name: str) -> dict[str, Any] | None:
+    """What the command line was asked when it began a study, or None where it did not begin it.
+
+    Raises:
+        KeyError: If there is no such study, with the names of those that there are.
+    """
+    import optuna
+
+    if "://" not in str(storage):
+        storage = f"sqlite:///{Path(storage).resolve()}"
+    with quiet_optuna():
+        names = optuna.get_all_study_names(storage)
+        if name not in names:
+            raise KeyError(names)
+        return optuna.load_study(study_name=name, storage=storage).user_attrs.get("asked")
+
+
 def packed(array: np.ndarray) -> dict[str, Any]:
     """An array as JSON holds it, in single precision."""
     values = np.ascontiguousarray(array, "<f4")
