@@ -27,6 +27,7 @@ from keras.src.models.functional import Functional, functional_like_constructor
 from keras.src.saving.object_registration import GLOBAL_CUSTOM_NAMES
 from keras.src.saving.serialization_lib import SafeModeScope
 from keras.src.trainers import data_adapters
+from keras.src.utils.naming import to_snake_case
 
 
 def is_rebuildable(model: Any) -> bool:
@@ -90,6 +91,65 @@ def edges(model: Any) -> Iterator[tuple[Any, Any]]:
         for node in nodes:
             for tensor in node.input_tensors:
                 yield tensor._keras_history.operation, node.operation
+
+
+def graph_structure(model: Any) -> tuple[Any, Any]:
+    """What a Functional model takes and puts out, as structures of symbolic tensors; a list of one is that one."""
+
+    def unpacked(structure: Any) -> Any:
+        one = isinstance(structure, (list, tuple)) and len(structure) == 1
+        return structure[0] if one else structure
+
+    return unpacked(model._inputs_struct), unpacked(model._outputs_struct)
+
+
+def graph_calls(model: Any) -> list[tuple[Any, tuple[Any, ...], dict[str, Any], list[Any]]]:
+    """Each call that a Functional model's outputs need, in order: operation, arguments, keywords and what it puts out.
+
+    Without what Keras adds to calls by itself: whether the call is for training, which `fit` decides, and masks that
+    tensors carry along (`_nodes_by_depth`, `_call_context_args`, `masking`).
+    """
+    needed = {id(tensor) for tensor in model.outputs}
+    calls = []
+    for depth in sorted(model._nodes_by_depth):  # from the outputs back to the inputs
+        for node in model._nodes_by_depth[depth]:
+            if node.is_input or not needed & {id(tensor) for tensor in node.outputs}:
+                continue
+            args, kwargs = node.arguments.args, node.arguments.kwargs
+            implied = {id(masking.get_keras_mask(t)) for t in keras.tree.flatten((args, kwargs)) if is_symbolic(t)}
+            implied.add(id(None))
+            added = {"training", *getattr(node.operation, "_call_context_args", ())}
+            kwargs = {
+                key: value
+                for key, value in kwargs.items()
+                if key not in added
+                and not (key.endswith("mask") and all(id(mask) in implied for mask in keras.tree.flatten([value])))
+            }
+            needed |= {id(tensor) for tensor in keras.tree.flatten((args, kwargs)) if is_symbolic(tensor)}
+            calls.append((node.operation, args, kwargs, node.outputs))
+    return calls[::-1]
+
+
+def is_symbolic(value: Any) -> bool:
+    """Whether `value` is a tensor of a graph."""
+    return isinstance(value, keras.KerasTensor)
+
+
+def auto_name(kind: type) -> str:
+    """The name that Keras gives what is of a class, before it counts (`to_snake_case`)."""
+    return to_snake_case(kind.__name__)
+
+
+def by_configuration(kind: type, config: dict[str, Any]) -> Any:
+    """A `kind` made by a part of its configuration, lambdas allowed (`SafeModeScope`)."""
+    with SafeModeScope(False):
+        return kind.from_config(copy.deepcopy(config))  # type: ignore[attr-defined]
+
+
+def deserialized(config: dict[str, Any]) -> Any:
+    """What Keras serialized, lambdas allowed (`SafeModeScope`)."""
+    with SafeModeScope(False):
+        return keras.saving.deserialize_keras_object(copy.deepcopy(config))
 
 
 def children(layer: Any) -> list[tuple[str, Any]]:
@@ -258,6 +318,11 @@ def compile_arguments(model: Any) -> dict[str, Any]:
     for name in ("metrics", "weighted_metrics"):
         arguments[name] = _map_leaves(anew, arguments.get(name))
     return arguments
+
+
+def compiled_with(model: Any) -> dict[str, Any]:
+    """What `model` was compiled with, as it was given (`_compile_config`)."""
+    return dict(model._compile_config.config)
 
 
 _MISSING = object()

@@ -13,7 +13,7 @@ from regularity.catalogue import CATALOGUE, SCHEDULES, checked_strength
 from regularity.recipe import _sites
 from regularity.recipe._regularized import Regularized, regularize
 
-_FIELDS = ("epochs", "learning_rate")
+FIELDS = ("epochs", "learning_rate")
 
 
 class Recipe:
@@ -101,7 +101,7 @@ class Recipe:
 
     def to_json(self) -> str:
         """Return the recipe as JSON, one object with the keys in their order."""
-        fields = {name: getattr(self, name) for name in _FIELDS if getattr(self, name) is not None}
+        fields = {name: getattr(self, name) for name in FIELDS if getattr(self, name) is not None}
         entries = {
             key: {"strength": strength, "schedule": self.schedules[key]} if key in self.schedules else strength
             for key, strength in self._strengths.items()
@@ -192,7 +192,7 @@ def _checked_entry(key: Any, value: Any) -> float | None:
         hint = f" Did you mean {close[0]!r}?" if close and name not in CATALOGUE else ""
         raise ValueError(
             f"Invalid key in a recipe. Expected `technique` or `technique@pattern`, with a technique of "
-            f"{list(CATALOGUE)}, or a field of {list(_FIELDS)}. Received: {key!r}.{hint}"
+            f"{list(CATALOGUE)}, or a field of {list(FIELDS)}. Received: {key!r}.{hint}"
         )
     if isinstance(value, Mapping):
         unknown = [parameter for parameter in value if parameter not in ("strength", "schedule")]
