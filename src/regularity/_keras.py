@@ -110,24 +110,41 @@ def graph_calls(model: Any) -> list[tuple[Any, tuple[Any, ...], dict[str, Any], 
     tensors carry along (`_nodes_by_depth`, `_call_context_args`, `masking`).
     """
     needed = {id(tensor) for tensor in model.outputs}
-    calls = []
+    calls: list[Any] = []
     for depth in sorted(model._nodes_by_depth):  # from the outputs back to the inputs
+        of_depth = []
         for node in model._nodes_by_depth[depth]:
             if node.is_input or not needed & {id(tensor) for tensor in node.outputs}:
                 continue
             args, kwargs = node.arguments.args, node.arguments.kwargs
-            implied = {id(masking.get_keras_mask(t)) for t in keras.tree.flatten((args, kwargs)) if is_symbolic(t)}
-            implied.add(id(None))
+            carried = [masking.get_keras_mask(t) for t in keras.tree.flatten((args, kwargs)) if is_symbolic(t)]
             added = {"training", *getattr(node.operation, "_call_context_args", ())}
             kwargs = {
                 key: value
                 for key, value in kwargs.items()
                 if key not in added
-                and not (key.endswith("mask") and all(id(mask) in implied for mask in keras.tree.flatten([value])))
+                and value is not None
+                and not (key.endswith("mask") and all(_is_one_of(mask, carried) for mask in keras.tree.flatten([value])))
             }
             needed |= {id(tensor) for tensor in keras.tree.flatten((args, kwargs)) if is_symbolic(tensor)}
-            calls.append((node.operation, args, kwargs, node.outputs))
-    return calls[::-1]
+            of_depth.append((node.operation, args, kwargs, node.outputs))
+        calls = of_depth + calls
+    return calls
+
+
+def _is_one_of(mask: Any, carried: list[Any]) -> bool:
+    """Whether a mask is carried by a tensor, or computed in the same way, as in a graph that was built anew."""
+
+    def same(a: Any, b: Any) -> bool:
+        if a is b or not (is_symbolic(a) and is_symbolic(b)):
+            return a is b or (not is_symbolic(a) and not is_symbolic(b) and np.array_equal(a, b))
+        nodes = [t._keras_history.operation._inbound_nodes[t._keras_history.node_index] for t in (a, b)]
+        kinds = {type(node.operation) for node in nodes}
+        args = [keras.tree.flatten(node.arguments.args) for node in nodes]
+        alike = len(kinds) == 1 and not isinstance(nodes[0].operation, keras.layers.Layer) and len(args[0]) == len(args[1])
+        return alike and all(map(same, *args))
+
+    return mask is None or any(mask is other or (other is not None and same(mask, other)) for other in carried)
 
 
 def is_symbolic(value: Any) -> bool:

@@ -61,5 +61,6 @@ def _broken(group: Group, indent: int) -> str:
     if is_call and indent + 4 + len(line) <= WIDTH:
         inside = " " * (indent + 4) + line + "\n"
     else:
-        inside = "".join(laid_out(item, indent + 4, ",") + ",\n" for item in group.items)
+        comma = "" if is_call and len(group.items) == 1 else ","
+        inside = "".join(laid_out(item, indent + 4, comma) + f"{comma}\n" for item in group.items)
     return f"{group.brackets[0]}\n{inside}{' ' * indent}{group.brackets[1]}"

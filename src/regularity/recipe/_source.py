@@ -144,10 +144,10 @@ def _not_decayed(model: Any) -> list[str]:
     optimizer = _keras.innermost(model.optimizer)
     if optimizer.weight_decay is None:
         return []
-    decays = {variable: _keras.decays(optimizer, variable) for variable in model.trainable_variables}
-    names = sorted({variable.name for variable, on in decays.items() if not on})
-    apart = not any(re.search("|".join(names), variable.name) for variable, on in decays.items() if on)
-    return names if apart else []
+    decays = [(variable.name, _keras.decays(optimizer, variable)) for variable in model.trainable_variables]
+    left_out = sorted({name for name, on in decays if not on})
+    apart = not any(re.search("|".join(left_out), name) for name, on in decays if on)
+    return left_out if apart else []
 
 
 def _decay_argument(optimizer: Any) -> dict[str, float]:
@@ -211,7 +211,6 @@ def _program(
         writer.lines.append("# What is frozen has fresh weights here: give it those that it was trained to.")
     _compile(writer, model, compiled, settings.rate, targets)
     if entries:
-        writer.imports.add("import regularity as rg")
         writer.write("recipe = rg.Recipe", Group([writer.value(dict(entries))]))
         writer.write("model = recipe.apply(model)")
     arguments = [("x",), ("y",)] + ([(f"epochs={settings.epochs}",)] if settings.epochs is not None else [])
@@ -239,7 +238,9 @@ def _compile(
     arguments = [("loss=", *writer.value(loss)), ("optimizer=", *optimizer)]
     usual = inspect.signature(keras.Model.compile).parameters
     for key, value in compiled.items():
-        if key not in ("loss", "optimizer") and (key not in usual or value != usual[key].default):
+        if key in ("loss", "optimizer", "jit_compile"):
+            continue  # Keras notes of the last what it made of "auto"
+        if key not in usual or value != usual[key].default:
             arguments.append((f"{key}=", *writer.value(value)))
     writer.write("model.compile", Group(arguments))
 

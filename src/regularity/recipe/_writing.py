@@ -4,6 +4,7 @@ import builtins
 import inspect
 import keyword
 import math
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -13,30 +14,25 @@ import keras
 import numpy as np
 
 from regularity import _keras, layers, regularizers
-from regularity.recipe._layout import Group, Parts, Tuple, laid_out
+from regularity.recipe._layout import WIDTH, Group, Parts, Tuple, laid_out
 from regularity.recipe._sites import as_number
 
-# Where a class or function is at home, and the module that a program imports for it; those of layers are imported by name.
-_HOMES = {
-    "layers": (keras.layers, ""),
-    **{
-        name: (getattr(keras, name), "keras")
-        for name in (
-            "regularizers",
-            "initializers",
-            "constraints",
-            "optimizers",
-            "losses",
-            "metrics",
-            "activations",
-            "ops",
-        )
-    },
-    "optimizers.schedules": (keras.optimizers.schedules, "keras"),
-    "keras.dtype_policies": (keras.dtype_policies, ""),
-    "keras": (keras, ""),
-    "rg.layers": (layers, "regularity"),
-    "rg.regularizers": (regularizers, "regularity"),
+# Where a class or function is at home: those of layers are imported by name, others with their module.
+_HOMES: dict[str, Any] = {
+    "layers": keras.layers,
+    "regularizers": keras.regularizers,
+    "initializers": keras.initializers,
+    "constraints": keras.constraints,
+    "optimizers": keras.optimizers,
+    "optimizers.schedules": keras.optimizers.schedules,
+    "losses": keras.losses,
+    "metrics": keras.metrics,
+    "activations": keras.activations,
+    "ops": keras.ops,
+    "dtype_policies": keras.dtype_policies,
+    "keras": keras,
+    "rg.layers": layers,
+    "rg.regularizers": regularizers,
 }
 _TAKEN = ("x", "y", "model", "recipe", "optimizer", "keras", "rg", *(name.partition(".")[0] for name in _HOMES))
 
@@ -51,9 +47,9 @@ class Writer:
 
     def __init__(self, model: Any, keep: Callable[[Any], bool]) -> None:
         self.lines: list[str] = []
-        self.imports: set[str] = set()
-        self.yours: set[str] = set()
+        self._modules = {"rg"}  # that may stand before a dot
         self._layers: set[str] = set()
+        self._yours: set[str] = set()
         self._keep = keep
         self._variables: dict[int, str] = {}  # of layers, models and symbolic tensors, by id
         self._taken = set(_TAKEN)
@@ -63,14 +59,20 @@ class Writer:
     @property
     def header(self) -> list[str]:
         """The imports, sorted, and what the reader has to bring along."""
-        lines = {"import keras", *self.imports}
-        if self._layers:
-            names = sorted(self._layers, key=lambda name: (not name.isupper(), name))
-            lines.add(laid_out((f"from keras.layers import {', '.join(names)}",)))
-            if len(max(lines, key=len)) > 100:
-                lines = {line for line in lines if not line.startswith("from keras.layers")}
-                lines.add("from keras.layers import (\n" + "".join(f"    {name},\n" for name in names) + ")")
-        return [*sorted(lines, key=lambda line: (line.startswith("from"), line)), *sorted(self.yours)]
+        text = "\n".join(self.lines)
+        used = [root for root in sorted(self._modules - {"keras"}) if re.search(rf"(?<![\w.]){root}\.", text)]
+        lines = ["import keras"]
+        if "rg" in used:
+            lines.append("import regularity as rg")
+        for package, names in (("keras", [root for root in used if root != "rg"]), ("keras.layers", _sorted(self._layers))):
+            line = f"from {package} import {', '.join(names)}"
+            if len(line) > WIDTH:
+                line = f"from {package} import (\n" + "".join(f"    {name},\n" for name in names) + ")"
+            if names:
+                lines.append(line)
+        imports = sorted(line for line in self._yours if not line.startswith("#"))
+        notes = sorted(line for line in self._yours if line.startswith("#"))
+        return [*lines, *([""] if imports else []), *imports, *([""] if notes else []), *notes]
 
     def write(self, *parts: str | Group) -> None:
         """Add a statement."""
@@ -127,7 +129,7 @@ class Writer:
 
     def _unpacked(self, operation: Any, structure: Any) -> str:
         """The variables to which an operation's output is assigned, as its caller sees it."""
-        stem = operation.name if self._keep(operation) else _keras.auto_name(type(operation))
+        stem = self._stem(operation)
         if isinstance(structure, (list, tuple)) and all(map(_keras.is_symbolic, structure)):
             for tensor in structure:
                 self._variables[id(tensor)] = self._unique(stem)
@@ -178,7 +180,8 @@ class Writer:
             expression = self.thing(layer, named=True)
             if self._uses[id(layer)] < 2:
                 return expression
-            self.write(f"{self._name(layer)} = ", *expression)
+            self._variables[id(layer)] = self._unique(f"{self._stem(layer)}_layer")
+            self.write(f"{self._variables[id(layer)]} = ", *expression)
         return (self._variables[id(layer)],)
 
     def _input(self, given: Any) -> Parts:
@@ -216,12 +219,15 @@ class Writer:
             if parameter.name not in config or parameter.default is not parameter.empty:
                 break
             arguments.append(self._argument(thing, parameter.name, config))
+        strengths = [p.name for p in parameters if _is_strength(p, thing)]
+        if strengths and strengths == names[:1]:
+            arguments.append(self._argument(thing, names[0], config))
         positional = names[: len(arguments)]
         for key in [*names, *(key for key in config if key not in names)]:
             is_name = key == "name" and not isinstance(thing, (keras.Loss, keras.Metric))
             if key in positional or key not in config or is_name:
                 continue
-            if key in defaults and _same(config[key], defaults[key]):
+            if key in defaults and key not in strengths and _same(config[key], defaults[key]):
                 continue
             if key == "trainable" and self._frozen:
                 continue  # the model around it is frozen as a whole
@@ -241,8 +247,6 @@ class Writer:
         value = config[key]
         if _is_serialized(value):
             return self._serialized(value, getattr(thing, key, None))
-        if isinstance(thing, keras.constraints.Constraint) and key == "axis" and isinstance(value, list):
-            value = value[0] if len(value) == 1 else value
         return self.value(value)
 
     def _serialized(self, config: dict[str, Any], held: Any) -> Parts:
@@ -306,25 +310,23 @@ class Writer:
     def reference(self, thing: Any) -> str:
         """The name by which a program knows a class or function, which it imports."""
         name = getattr(thing, "__name__", "")
-        for home, (module, package) in _HOMES.items():
+        for home, module in _HOMES.items():
             there = getattr(module, name, None)
             if there is None or (there is not thing and there not in _own_kinds(thing)):
                 continue
             if home == "layers":
                 self._layers.add(name)
                 return name
-            if package:
-                root = home.partition(".")[0]
-                self.imports.add("import regularity as rg" if root == "rg" else f"from {package} import {root}")
+            self._modules.add(home.partition(".")[0])
             return f"{home}.{name}"
         module = getattr(thing, "__module__", None) or "__main__"
         if not name.isidentifier():
             what = "a lambda, which has no name" if name == "<lambda>" else repr(thing)
             raise ValueError(cannot(what, "only what has a name can be imported; define it with `def`"))
         if module != "__main__" and getattr(sys.modules.get(module), name, None) is thing:
-            self.yours.add(f"from {module} import {name}")
+            self._yours.add(f"from {module} import {name}")
         else:
-            self.yours.add(f"# {name} is yours, from {module}: import or define it here")
+            self._yours.add(f"# {name} is yours, from {module}: import or define it here")
         return name
 
     def _call(self, name: str, arguments: Collection[Parts], *, of_layers: bool = False) -> Parts:
@@ -333,9 +335,11 @@ class Writer:
         return (name, Group(list(arguments)))
 
     def _name(self, thing: Any, variable: str | None = None) -> str:
-        stem = thing.name if self._keep(thing) else _keras.auto_name(type(thing))
-        self._variables[id(thing)] = variable or self._unique(stem)
+        self._variables[id(thing)] = variable or self._unique(self._stem(thing))
         return self._variables[id(thing)]
+
+    def _stem(self, thing: Any) -> str:
+        return thing.name if self._keep(thing) else _keras.auto_name(type(thing))
 
     def _unique(self, stem: str) -> str:
         stem = "".join(c if c.isalnum() else "_" for c in stem).lstrip("0123456789") or "layer"
@@ -345,6 +349,11 @@ class Writer:
             name = f"{stem}_{n}"
         self._taken.add(name)
         return name
+
+
+def _sorted(names: Collection[str]) -> list[str]:
+    """As linters sort what is imported: names in capitals first."""
+    return sorted(names, key=lambda name: (not name.isupper(), name))
 
 
 def _own_kinds(thing: Any) -> tuple[type, ...]:
@@ -372,7 +381,8 @@ def has_auto_name(thing: Any) -> bool:
     """Whether Keras named a layer or model, by its class and a counter."""
     stem, _, number = thing.name.rpartition("_")
     auto = _keras.auto_name(type(thing))
-    return thing.name == auto or (stem == auto and number.isdecimal())
+    autos = (auto, "keras_tensor") if isinstance(thing, keras.layers.InputLayer) else (auto,)
+    return thing.name in autos or (stem in autos and number.isdecimal())
 
 
 
@@ -410,6 +420,9 @@ def _configuration(thing: Any) -> dict[str, Any]:
     if isinstance(thing, keras.layers.Normalization) and config["mean"] is None and thing.built:
         # it was adapted to data, which no argument says
         config |= {"mean": np.asarray(thing.adapt_mean), "variance": np.asarray(thing.adapt_variance)}
+    axes = config.get("axis")
+    if isinstance(thing, keras.constraints.Constraint) and isinstance(axes, (list, tuple)) and len(axes) == 1:
+        config["axis"] = axes[0]
     return config
 
 
@@ -425,6 +438,12 @@ def _defaults(kind: type, config: dict[str, Any], parameters: list[inspect.Param
         return _keras.by_configuration(kind, {name: config[name] for name in needed}).get_config()
     except Exception:  # whatever a class of the user's makes of too few arguments: then all that differs is written
         return {**usual, **signature}
+
+
+def _is_strength(parameter: inspect.Parameter, thing: Any) -> bool:
+    """Whether a parameter of a regularizer or constraint is a number to be chosen, which is always written."""
+    is_one = isinstance(thing, (keras.Regularizer, keras.constraints.Constraint)) and parameter.name != "axis"
+    return is_one and isinstance(parameter.default, (int, float)) and not isinstance(parameter.default, bool)
 
 
 def _is_serialized(value: Any) -> bool:
