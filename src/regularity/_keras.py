@@ -124,7 +124,9 @@ def graph_calls(model: Any) -> list[tuple[Any, tuple[Any, ...], dict[str, Any], 
                 for key, value in kwargs.items()
                 if key not in added
                 and value is not None
-                and not (key.endswith("mask") and all(_is_one_of(mask, carried) for mask in keras.tree.flatten([value])))
+                and not (
+                    key.endswith("mask") and all(_is_one_of(mask, carried) for mask in keras.tree.flatten([value]))
+                )
             }
             needed |= {id(tensor) for tensor in keras.tree.flatten((args, kwargs)) if is_symbolic(tensor)}
             of_depth.append((node.operation, args, kwargs, node.outputs))
@@ -141,7 +143,9 @@ def _is_one_of(mask: Any, carried: list[Any]) -> bool:
         nodes = [t._keras_history.operation._inbound_nodes[t._keras_history.node_index] for t in (a, b)]
         kinds = {type(node.operation) for node in nodes}
         args = [keras.tree.flatten(node.arguments.args) for node in nodes]
-        alike = len(kinds) == 1 and not isinstance(nodes[0].operation, keras.layers.Layer) and len(args[0]) == len(args[1])
+        alike = (
+            len(kinds) == 1 and not isinstance(nodes[0].operation, keras.layers.Layer) and len(args[0]) == len(args[1])
+        )
         return alike and all(map(same, *args))
 
     return mask is None or any(mask is other or (other is not None and same(mask, other)) for other in carried)
@@ -747,6 +751,11 @@ def _cross_entropy(logits: bool, y: Any, y_pred: Any) -> Any:
 def _option(loss: Any, name: str) -> Any:
     """An argument that one of Keras's losses was made with (`_fn_kwargs`)."""
     return getattr(loss, "_fn_kwargs", {}).get(name, False)
+
+
+def loss_arguments(loss: Any) -> dict[str, Any]:
+    """What one of Keras's losses was made with, also where its configuration lacks it, as that of `Huber` does (`_fn_kwargs`)."""
+    return dict(getattr(loss, "_fn_kwargs", {})) if is_of_keras(loss) else {}
 
 
 def scaled(model: Any, loss: Any, optimizer_variables: Any) -> Any:

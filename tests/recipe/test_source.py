@@ -241,12 +241,17 @@ def test_learning_rate_on_a_schedule_is_written_and_named_losses_are_kept() -> N
 
 
 def two_inputs_and_outputs() -> tuple[Any, Any, Any]:
-    left, right = keras.Input((4,), name="left"), keras.Input((5,), dtype="int32")
+    left, right = keras.Input((4,), name="left"), keras.Input((5,), dtype="int32", name="right")
     words = layers.Embedding(7, 4, mask_zero=True)(right)
     both = layers.Concatenate()([layers.Dense(4, "tanh")(left), layers.LSTM(4)(words)])
     ends = {"price": layers.Dense(1, name="price")(both), "kind": layers.Dense(3, "softmax", name="kind")(both)}
     model = keras.Model({"left": left, "right": right}, ends)
-    compiled(model, "sgd", {"price": "mse", "kind": "sparse_categorical_crossentropy"}, loss_weights={"price": 0.5})
+    compiled(
+        model,
+        "sgd",
+        {"price": "mse", "kind": "sparse_categorical_crossentropy"},
+        loss_weights={"price": 0.5, "kind": 1.0},
+    )
     words = np.random.default_rng(0).integers(0, 7, (ROWS, 5))
     return model, {"left": numbers(4), "right": words}, {"price": numbers(1), "kind": classes(3)}
 
@@ -257,7 +262,7 @@ def convolutional() -> tuple[Any, Any, Any]:
         layers.Conv2D(4, 3, activation="relu", kernel_initializer="he_normal"),
         layers.BatchNormalization(),
         layers.MaxPooling2D(),
-        layers.SeparableConv2D(4, 2, padding="same"),
+        layers.SeparableConv2D(4, 2, padding="same", activation="relu"),
         layers.Flatten(),
         layers.Dense(3, name="logits"),
     ]
@@ -347,6 +352,27 @@ def test_normalization_keeps_what_it_was_adapted_to() -> None:
     np.testing.assert_allclose(ours.layers[0](numbers(4)), normalization(numbers(4)), atol=1e-5)
 
 
+def test_components_of_ours_stay_where_keras_has_none() -> None:
+    hidden = layers.Dense(4, "relu", kernel_regularizer=rg.regularizers.GroupLasso(0.1))
+    model = compiled(keras.Sequential([keras.Input((6,)), hidden, rg.layers.Dropout(0.3), layers.Dense(1)]))
+    program = source(model, rg.Recipe())
+    assert "kernel_regularizer=rg.regularizers.GroupLasso(0.1)" in program
+    assert "rg.Recipe" not in program
+    assert structure(built(program)) == structure(model)
+    stock = source(model, rg.Recipe({"group_lasso": 0}))
+    assert "rg." not in stock
+    assert "model.add(Dropout(0.3))" in stock
+
+
+def test_optimizers_inside_others_are_written() -> None:
+    inner = keras.optimizers.AdamW(weight_decay=0.1)
+    model = small(keras.optimizers.LossScaleOptimizer(inner), weighted_metrics=["mse"])
+    program = source(model, rg.Recipe({"weight_decay": 0.2}))
+    assert "optimizer = optimizers.AdamW(weight_decay=0.2)" in program
+    assert "optimizer=optimizers.LossScaleOptimizer(optimizer)" in program
+    assert type(built(program).optimizer).__name__ == "LossScaleOptimizer"
+
+
 # -- what is the user's own --------------------------------------------------------------------------------------------------
 
 
@@ -429,4 +455,4 @@ def test_lines_are_at_most_100_characters_long() -> None:
     program = source(model, rg.Recipe({"l1": 0.00012345, "l2": 0.00012345, "max_norm": 1.2345}))
     assert max(map(len, program.splitlines())) <= 100
     assert ast.parse(program)
-    assert not re.search(r"\d{8}", program)
+    assert not re.search(r"\d{9}", program)

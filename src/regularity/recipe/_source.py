@@ -218,9 +218,7 @@ def _program(
     return "\n".join([*writer.header, "", *writer.lines, ""])
 
 
-def _compile(
-    writer: Writer, model: Any, compiled: Mapping[str, Any], rate: Any, targets: Mapping[str, float]
-) -> None:
+def _compile(writer: Writer, model: Any, compiled: Mapping[str, Any], rate: Any, targets: Mapping[str, float]) -> None:
     inner = _keras.innermost(model.optimizer)
     optimizer = writer.thing(inner, unlike={"learning_rate": rate, **_decay_argument(inner)})
     name = type(inner).__name__.lower()

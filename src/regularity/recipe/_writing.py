@@ -7,7 +7,8 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -64,7 +65,10 @@ class Writer:
         lines = ["import keras"]
         if "rg" in used:
             lines.append("import regularity as rg")
-        for package, names in (("keras", [root for root in used if root != "rg"]), ("keras.layers", _sorted(self._layers))):
+        for package, names in (
+            ("keras", [root for root in used if root != "rg"]),
+            ("keras.layers", _sorted(self._layers)),
+        ):
             line = f"from {package} import {', '.join(names)}"
             if len(line) > WIDTH:
                 line = f"from {package} import (\n" + "".join(f"    {name},\n" for name in names) + ")"
@@ -197,7 +201,7 @@ class Writer:
 
     # -- objects -------------------------------------------------------------------------------------------------------
 
-    def thing(self, thing: Any, *, named: bool = False, unlike: Any = ()) -> Parts:
+    def thing(self, thing: Any, *, named: bool = False, unlike: Mapping[str, Any] = MappingProxyType({})) -> Parts:
         """What makes a layer, regularizer, optimizer or any other thing with a configuration.
 
         Args:
@@ -209,9 +213,10 @@ class Writer:
             return (self.model(thing),)
         if isinstance(thing, keras.layers.Lambda):
             return self._call("Lambda", self._lambda(thing), of_layers=True)
-        kind, config = type(thing), {**_configuration(thing), **dict(unlike)}
+        kind, config = type(thing), _configuration(thing)
         parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
         defaults = _defaults(kind, config, parameters)
+        config |= unlike
         by_name = any(p.kind is p.VAR_KEYWORD for p in parameters)
         names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         arguments: list[Parts] = []
@@ -385,9 +390,6 @@ def has_auto_name(thing: Any) -> bool:
     return thing.name in autos or (stem in autos and number.isdecimal())
 
 
-
-
-
 def _output_structure(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: list[Any]) -> Any:
     """What a call of an operation puts out, as a structure of the graph's own tensors."""
     if _is_written_out(operation) and not isinstance(operation, keras.Sequential):
@@ -420,6 +422,8 @@ def _configuration(thing: Any) -> dict[str, Any]:
     if isinstance(thing, keras.layers.Normalization) and config["mean"] is None and thing.built:
         # it was adapted to data, which no argument says
         config |= {"mean": np.asarray(thing.adapt_mean), "variance": np.asarray(thing.adapt_variance)}
+    if isinstance(thing, keras.Loss):
+        config |= _keras.loss_arguments(thing)
     axes = config.get("axis")
     if isinstance(thing, keras.constraints.Constraint) and isinstance(axes, (list, tuple)) and len(axes) == 1:
         config["axis"] = axes[0]
@@ -435,7 +439,7 @@ def _defaults(kind: type, config: dict[str, Any], parameters: list[inspect.Param
     signature = {p.name: p.default for p in parameters if p.default is not p.empty}
     usual = {"trainable": True, "dtype": keras.saving.serialize_keras_object(keras.config.dtype_policy())}
     try:
-        return _keras.by_configuration(kind, {name: config[name] for name in needed}).get_config()
+        return _configuration(_keras.by_configuration(kind, {name: config[name] for name in needed}))
     except Exception:  # whatever a class of the user's makes of too few arguments: then all that differs is written
         return {**usual, **signature}
 
@@ -457,7 +461,11 @@ def _same(value: Any, other: Any) -> bool:
 def _comparable(value: Any) -> Any:
     """A value as configurations are compared: in single precision, without names and with lists for tuples."""
     if isinstance(value, dict):
-        items = value.items() if not _is_serialized(value) else (("class_name", value["class_name"]), ("config", value["config"]))
+        items = (
+            value.items()
+            if not _is_serialized(value)
+            else (("class_name", value["class_name"]), ("config", value["config"]))
+        )
         return {key: _comparable(item) for key, item in items if key != "name" or "class_name" in value}
     if isinstance(value, (list, tuple)):
         return [_comparable(item) for item in value]
@@ -497,6 +505,3 @@ def cannot(what: str, why: str) -> str:
         f"Expected a model that can be written as source. Received: {what}; {why}. Instead, save the model with "
         "model.save('model.keras') and train it by rg.Recipe({...}).apply(keras.models.load_model('model.keras'))."
     )
-
-
-
