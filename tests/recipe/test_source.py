@@ -373,6 +373,18 @@ def test_optimizers_inside_others_are_written() -> None:
     assert type(built(program).optimizer).__name__ == "LossScaleOptimizer"
 
 
+def test_precision_is_written_where_it_is_another() -> None:
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        stack = [keras.Input((6,)), layers.Dense(4, "relu"), layers.Dense(1, dtype="float32", trainable=False)]
+        program = source(compiled(keras.Sequential(stack)), rg.Recipe({"l2@*": 0.1}))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert 'keras.config.set_dtype_policy("mixed_float16")\n' in program
+    assert 'model.add(Dense(1, trainable=False, dtype="float32"))' in program
+    assert "# What is frozen has fresh weights here" in program
+
+
 # -- what is the user's own --------------------------------------------------------------------------------------------------
 
 
@@ -433,6 +445,7 @@ def refused() -> list[Any]:
     subclassed = compiled(Subclassed())
     subclassed(numbers(4))
     anonymous = compiled(keras.Sequential([keras.Input((4,)), layers.Lambda(lambda x: 2 * x), layers.Dense(1)]))
+    namesake = type("Dense", (layers.Layer,), {"__module__": __name__, "call": lambda self, inputs: inputs})()
     frozen = small()
     frozen.layers[0].bias.trainable = False
     return [
@@ -440,6 +453,7 @@ def refused() -> list[Any]:
         (anonymous, "lambda"),
         (small(loss=lambda y, y_pred: keras.ops.mean(y - y_pred, -1)), "lambda"),
         (frozen, "frozen by itself"),
+        (compiled(keras.Sequential([keras.Input((4,)), namesake, layers.Dense(1)])), "'Dense'"),
     ]
 
 

@@ -205,7 +205,7 @@ def _program(
         writer.write("keras.config.set_dtype_policy", Group([writer.value(keras.config.dtype_policy())]))
     if keras.config.image_data_format() != "channels_last":
         writer.write('keras.config.set_image_data_format("channels_first")')
-    writer.lines += [_data(model), ""]
+    writer.lines += [*([""] if writer.lines else []), _data(model), ""]
     writer.model(model, "model")
     if any(layer.weights and not layer.trainable for _, layer in _keras.walk(model)):
         writer.lines.append("# What is frozen has fresh weights here: give it those that it was trained to.")
@@ -221,24 +221,25 @@ def _program(
 def _compile(writer: Writer, model: Any, compiled: Mapping[str, Any], rate: Any, targets: Mapping[str, float]) -> None:
     inner = _keras.innermost(model.optimizer)
     optimizer = writer.thing(inner, unlike={"learning_rate": rate, **_decay_argument(inner)})
-    name = type(inner).__name__.lower()
-    if optimizer[1] == Group([]) and _keras.is_of_keras(inner) and type(keras.optimizers.get(name)) is type(inner):
+    name, alone = type(inner).__name__.lower(), model.optimizer is inner
+    usual = alone and optimizer[1] == Group([]) and _keras.is_of_keras(inner)
+    if usual and type(keras.optimizers.get(name)) is type(inner):
         optimizer = writer.value(name)
     left_out = _not_decayed(model)
-    if left_out or model.optimizer is not inner:
+    if left_out or not alone:
         writer.write("optimizer = ", *optimizer)
         optimizer = ("optimizer",)
     if left_out:
         writer.write("optimizer.exclude_from_weight_decay", Group([("var_names=", *writer.value(left_out))]))
-    if model.optimizer is not inner:
+    if not alone:
         optimizer = writer.around(model.optimizer, inner, "optimizer")
     loss = keras.tree.map_structure(lambda leaf: _with_targets(leaf, targets), compiled["loss"])
     arguments = [("loss=", *writer.value(loss)), ("optimizer=", *optimizer)]
-    usual = inspect.signature(keras.Model.compile).parameters
+    parameters = inspect.signature(keras.Model.compile).parameters
     for key, value in compiled.items():
         if key in ("loss", "optimizer", "jit_compile"):
             continue  # Keras notes of the last what it made of "auto"
-        if key not in usual or value != usual[key].default:
+        if key not in parameters or value != parameters[key].default:
             arguments.append((f"{key}=", *writer.value(value)))
     writer.write("model.compile", Group(arguments))
 

@@ -50,7 +50,7 @@ class Writer:
         self.lines: list[str] = []
         self._modules = {"rg"}  # that may stand before a dot
         self._layers: set[str] = set()
-        self._yours: set[str] = set()
+        self._yours: dict[str, str] = {}  # what imports or announces a class or function of the user's, by its name
         self._keep = keep
         self._variables: dict[int, str] = {}  # of layers, models and symbolic tensors, by id
         self._taken = set(_TAKEN)
@@ -62,6 +62,9 @@ class Writer:
         """The imports, sorted, and what the reader has to bring along."""
         text = "\n".join(self.lines)
         used = [root for root in sorted(self._modules - {"keras"}) if re.search(rf"(?<![\w.]){root}\.", text)]
+        for name in self._yours:
+            if name in self._layers or name in self._taken:
+                raise ValueError(cannot(f"your {name!r}", "the program needs this name for another thing; rename it"))
         lines = ["import keras"]
         if "rg" in used:
             lines.append("import regularity as rg")
@@ -74,8 +77,8 @@ class Writer:
                 line = f"from {package} import (\n" + "".join(f"    {name},\n" for name in names) + ")"
             if names:
                 lines.append(line)
-        imports = sorted(line for line in self._yours if not line.startswith("#"))
-        notes = sorted(line for line in self._yours if line.startswith("#"))
+        yours = sorted(self._yours.values())
+        imports, notes = ([line for line in yours if line.startswith("#") == note] for note in (False, True))
         return [*lines, *([""] if imports else []), *imports, *([""] if notes else []), *notes]
 
     def write(self, *parts: str | Group) -> None:
@@ -328,10 +331,11 @@ class Writer:
         if not name.isidentifier():
             what = "a lambda, which has no name" if name == "<lambda>" else repr(thing)
             raise ValueError(cannot(what, "only what has a name can be imported; define it with `def`"))
+        line = f"# {name} is yours, from {module}: import or define it here"
         if module != "__main__" and getattr(sys.modules.get(module), name, None) is thing:
-            self._yours.add(f"from {module} import {name}")
-        else:
-            self._yours.add(f"# {name} is yours, from {module}: import or define it here")
+            line = f"from {module} import {name}"
+        if self._yours.setdefault(name, line) != line:
+            raise ValueError(cannot(f"{name} of {module}", "the model has another of this name; rename one"))
         return name
 
     def _call(self, name: str, arguments: Collection[Parts], *, of_layers: bool = False) -> Parts:
@@ -425,8 +429,8 @@ def _configuration(thing: Any) -> dict[str, Any]:
     if isinstance(thing, keras.Loss):
         config |= _keras.loss_arguments(thing)
     axes = config.get("axis")
-    if isinstance(thing, keras.constraints.Constraint) and isinstance(axes, (list, tuple)) and len(axes) == 1:
-        config["axis"] = axes[0]
+    if isinstance(axes, (list, tuple)) and len(axes) == 1:
+        config["axis"] = axes[0]  # which layers keep as a list
     return config
 
 
@@ -460,13 +464,15 @@ def _same(value: Any, other: Any) -> bool:
 
 def _comparable(value: Any) -> Any:
     """A value as configurations are compared: in single precision, without names and with lists for tuples."""
+    if _is_serialized(value):
+        if value["class_name"] == "DTypePolicy":
+            return value["config"]["name"]
+        config = value["config"]  # a name, of functions
+        if isinstance(config, dict):
+            config = {key: item for key, item in config.items() if key != "name"}
+        return [value["class_name"], _comparable(config)]
     if isinstance(value, dict):
-        items = (
-            value.items()
-            if not _is_serialized(value)
-            else (("class_name", value["class_name"]), ("config", value["config"]))
-        )
-        return {key: _comparable(item) for key, item in items if key != "name" or "class_name" in value}
+        return {key: _comparable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_comparable(item) for item in value]
     if isinstance(value, (np.ndarray, np.generic)):
