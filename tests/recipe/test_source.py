@@ -326,6 +326,15 @@ def test_layers_are_put_in_where_the_recipe_does(kind: Any, tmp_path: Path) -> N
     assert_formatted(program, tmp_path)
 
 
+def test_models_inside_wrappers_keep_what_they_share() -> None:
+    inside, shared = keras.Input((4,)), layers.Dense(4)
+    each_step = keras.Model(inside, shared(shared(inside)))
+    model = compiled(keras.Sequential([keras.Input((3, 4)), layers.TimeDistributed(each_step), layers.Dense(1)]))
+    ours = built(source(model, rg.Recipe()))
+    ours.set_weights(model.get_weights())
+    np.testing.assert_allclose(ours(numbers(3, 4)), model(numbers(3, 4)), atol=1e-6)
+
+
 def test_cells_and_attention_take_their_rates() -> None:
     inputs = keras.Input((5,), dtype="int32")
     x = layers.Embedding(7, 4, mask_zero=True)(inputs)

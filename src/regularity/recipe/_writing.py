@@ -55,7 +55,10 @@ class Writer:
         self._variables: dict[int, str] = {}  # of layers, models and symbolic tensors, by id
         self._taken = set(_TAKEN)
         self._frozen = False
-        self._uses = Counter(id(layer) for layer in _uses(model, set()))
+        self._counted: dict[
+            int, Any
+        ] = {}  # models whose calls are in `uses`; held, so that no other thing gets their ids
+        self._uses = Counter(id(layer) for layer in _uses(model, self._counted))
 
     @property
     def header(self) -> list[str]:
@@ -78,7 +81,8 @@ class Writer:
             if names:
                 lines.append(line)
         yours = sorted(self._yours.values())
-        imports, notes = ([line for line in yours if line.startswith("#") == note] for note in (False, True))
+        imports = [line for line in yours if not line.startswith("#")]
+        notes = [line for line in yours if line.startswith("#")]
         return [*lines, *([""] if imports else []), *imports, *([""] if notes else []), *notes]
 
     def write(self, *parts: str | Group) -> None:
@@ -91,6 +95,7 @@ class Writer:
         """Write the statements that build a Sequential or Functional model, those inside it before it; return its variable."""
         if id(model) in self._variables:
             return self._variables[id(model)]
+        self._uses.update(id(layer) for layer in _uses(model, self._counted))  # of one inside a wrapper
         around, self._frozen = self._frozen, self._frozen or not model.trainable
         (self._sequential if isinstance(model, keras.Sequential) else self._functional)(model, variable)
         self._frozen = around
@@ -370,16 +375,16 @@ def _own_kinds(thing: Any) -> tuple[type, ...]:
     return thing.__mro__ if inspect.isclass(thing) and thing.__module__.startswith("keras.") else ()
 
 
-def _uses(model: Any, seen: set[int]) -> Iterator[Any]:
-    """Each layer as often as it is called in a model and in those inside it."""
-    if id(model) in seen:
+def _uses(model: Any, counted: dict[int, Any]) -> Iterator[Any]:
+    """Each layer as often as it is called in a model and in those inside it, which are noted and not counted again."""
+    if id(model) in counted:
         return
-    seen.add(id(model))
+    counted[id(model)] = model
     calls = model.layers if isinstance(model, keras.Sequential) else [c[0] for c in _keras.graph_calls(model)]
     for operation in calls:
         yield operation
         if _is_written_out(operation):
-            yield from _uses(operation, seen)
+            yield from _uses(operation, counted)
 
 
 def _is_written_out(thing: Any) -> bool:
