@@ -91,7 +91,9 @@ def standing(
     curves = [_by_fold(trial, trial.rings, design, without) for trial in trials]  # (folds, epochs, scores)
     with np.errstate(invalid="ignore"):
         spread = _spread(np.array([_best(np.nanmean(c, 0)) for c in curves]))
-    epochs = np.array([_epoch(_mean(c) @ (weights / spread), t.of_length) for c, t in zip(curves, trials, strict=True)])
+    epochs = np.array(
+        [best_epoch(_mean(c) @ (weights / spread), t.of_length) for c, t in zip(curves, trials, strict=True)]
+    )
     score = np.array([_mean(c)[e] for c, e in zip(curves, epochs, strict=True)])
     given = {rings: _by_fold(trials[0], rings, design, without)[:, epochs[0]] for rings in {t.rings for t in trials}}
     paired = np.array([c[:, e] - given[t.rings] for c, e, t in zip(curves, epochs, trials, strict=True)])
@@ -146,7 +148,7 @@ def _spread(scores: np.ndarray) -> np.ndarray:
     return np.where(spread > 0, spread, 1.0)
 
 
-def _epoch(curve: np.ndarray, of_length: bool) -> int:
+def best_epoch(curve: np.ndarray, of_length: bool) -> int:
     """The epoch, from 0, at which a mean curve is best, averaged with its neighbours: one peak is mostly luck."""
     if of_length:
         return len(curve) - 1

@@ -21,23 +21,21 @@ import keras
 import numpy as np
 
 from regularity import _keras
-from regularity.catalogue import CATALOGUE
 from regularity.population._lanes import Pool, lanes
 from regularity.population._tasks import Outcome, Plan, Task
 from regularity.population._train import (
     Trainer,
     checked_count,
     checked_init,
-    strengths_for,
 )
 from regularity.population._worker import call_elsewhere
 from regularity.recipe import Recipe, sites_of
-from regularity.recipe._recipe import schedules_of
-from regularity.study._cells import Cell, design_of
+from regularity.study._cells import design_of
 from regularity.study._folds import checked_seed, data_and_splits
+from regularity.study._members import Members
 from regularity.study._rule import Choice, Standing, Trial, choose, ruled_out, standing
 from regularity.study._scores import proper, scoring
-from regularity.study._space import brought, space_of
+from regularity.study._space import space_of
 from regularity.study._store import Store, packed, quiet_optuna, unpacked
 from regularity.study._study import Found, Judged, Settled, Study
 from regularity.study._watch import Watch
@@ -185,10 +183,9 @@ class _Search:
         self.model, self.store, self.watch = model, store, watch
         self.design, self.space, self.epochs, self.seed = settled.design, settled.space, settled.epochs, settled.seed
         self.count, self.seconds = settled.count, settled.seconds
-        design, space, plan, sampler = settled.design, settled.space, settled.plan, settled.sampler
+        design, plan, sampler = settled.design, settled.plan, settled.sampler
         self.weights = np.array(_WEIGHTS if len(plan.scores) == 2 else (1.0,))
-        self.sites = sites_of(model)
-        self.off = {key: value for key, value in brought(model).items() if key not in space.fixed}
+        self.members_of = Members(model, settled)
         self.kept = store.trials()
         earlier = max((trial.seconds for trial in self.kept.values()), default=0.0)
         self.begun = settled.begun - max(earlier, store.noted("seconds") or 0.0)
@@ -201,16 +198,6 @@ class _Search:
             self.mirror = optuna.create_study(direction="maximize", sampler=sampler)
         self.own_sampler = sampler is None
         self.start = self._start()
-        everything = {d.key: d.strength(0.5) for d in space.dimensions}
-        self.all_on = space.recipe(everything, self.off)
-        self.scheduled = {
-            key: "constant"
-            for d in space.dimensions
-            if d.schedules != ("constant",)
-            for key in schedules_of(
-                Recipe({d.key: {"strength": d.strength(0.5), "schedule": "linear"}}), self.sites, model
-            )
-        }
         self.trainer = Trainer(model, plan, 64 * len(design.rings[0]))
 
     def run(self) -> Found:
@@ -230,7 +217,7 @@ class _Search:
         sampler knew does not depend on which lane was faster.
         """
         ring = len(self.design.rings[0])
-        size = self.trainer.chunk(self._tasks(Trial(0, "", self.all_on, {}), 0))
+        size = self.trainer.chunk(self._tasks(Trial(0, "", self.members_of.all_on, {}), 0))
         in_job = max(1, size // ring)
         ahead = max(2, -(-2 * len(pool.lanes) * size // (in_job * ring)))
         before = self.store.noted("in_job") or [in_job, ahead]
@@ -278,7 +265,7 @@ class _Search:
 
     def _start(self) -> list[tuple[str, dict[str, Any]]]:
         """The candidates to begin with: as given, plain, and each technique alone."""
-        named = [("as given", {})] + ([("plain", {})] if self.off else [])
+        named = [("as given", {})] + ([("plain", {})] if self.members_of.off else [])
         return [*named, *(("", point) for point in self.space.singles(_SINGLES))]
 
     def _ask(self, asked: int, many: int) -> list[Trial]:
@@ -286,7 +273,7 @@ class _Search:
         for number in range(asked, asked + many):
             job.append(self.kept.get(number) or self._new(number, job))
             trial = job[-1]
-            trial.of_length = self._is_of_length(trial.recipe)
+            trial.of_length = self.members_of.is_of_length(trial.recipe)
             if number in self.kept:
                 self._running(trial)
         return job
@@ -308,7 +295,7 @@ class _Search:
         named = ""
         if number < len(self.start):
             named, point = self.start[number]
-            if named == "as given" and self.off:  # what it brings is no point of the space
+            if named == "as given" and self.members_of.off:  # what it brings is no point of the space
                 given = Trial(number, named, Recipe({}), {})
                 self._running(given)
                 return given
@@ -327,13 +314,8 @@ class _Search:
         with quiet_optuna():
             trial = self.mirror.ask()
             point = self.space.suggested(trial)
-        recipe = self.space.recipe(point, self.off)
+        recipe = self.space.recipe(point, self.members_of.off)
         return Trial(number, named, recipe, point, parameters=trial.params, distributions=trial.distributions)
-
-    def _is_of_length(self, recipe: Recipe) -> bool:
-        """Whether cutting its training short makes another thing of it."""
-        on = [key for key, strength in recipe.strengths.items() if strength]
-        return bool(recipe.schedules) or any(CATALOGUE[key.partition("@")[0]].of_length for key in on)
 
     def _submit(self, job: Sequence[Trial], pool: Pool) -> Callable[[], list[Outcome]] | None:
         tasks = [task for trial in job if not trial.rings for task in self._tasks(trial, 0)]
@@ -378,23 +360,9 @@ class _Search:
 
     def _tasks(self, trial: Trial, ring: int) -> list[Task]:
         first = sum(len(self.design.ring(r)) for r in range(ring))
-        return self._members(
+        return self.members_of.tasks(
             trial.recipe, [(cell, first + c) for c, cell in enumerate(self.design.ring(ring))], self.epochs
         )
-
-    def _members(
-        self, recipe: Recipe, cells: Sequence[tuple[Cell, int]], epochs: int, keep: bool = False
-    ) -> list[Task]:
-        """A candidate's members on some cells, each with the number that sets its seed."""
-        _, strengths = strengths_for(self.model, self.sites, [self.all_on, recipe])
-        schedules = self.scheduled | schedules_of(recipe, self.sites, self.model)
-        return [
-            Task(
-                strengths, (self.seed * 1_000_003 + number) % 2**31, epochs, recipe.learning_rate, cell.rows,
-                tuple(self.design.folds[fold] for fold in cell.held), schedules, keep,
-            )
-            for cell, number in cells
-        ]  # fmt: skip
 
     # -- race ------------------------------------------------------------------------------------------------------
 
@@ -471,7 +439,7 @@ class _Search:
             trial = self.trials[i]
             number = 500_000 + c * 1000 + s
             keep = (i, e) == answer and s == 0
-            tasks += self._members(trial.recipe, [(self.design.outer[c], number)], e, keep)
+            tasks += self.members_of.tasks(trial.recipe, [(self.design.outer[c], number)], e, keep)
         outcomes = self.trainer.submit(tasks, pool, self.watch.advance)() if tasks else []
         for (i, e, c, s), outcome in zip(todo, outcomes, strict=True):
             scores = outcome.held_out[-1][:, 0].tolist()

@@ -13,7 +13,7 @@ import pandas as pd
 from regularity import _keras
 from regularity.data import Data
 from regularity.population._tasks import Plan
-from regularity.population._train import Member, train
+from regularity.population._train import Member, checked_count, train
 from regularity.recipe import Recipe
 from regularity.study._cells import Design
 from regularity.study._choosing import paired_error
@@ -239,6 +239,26 @@ class Study:
                 weights = [arrays[key] for key in arrays.files]
             members.append(Member(self.best, cell, cell, {}, None, self._model, weights).model)
         return _keras.average_of(members, self._model)
+
+    def code(self) -> str:
+        """The answer as Keras source, which builds the model and trains it: stock Keras where its recipe is stock."""
+        from regularity.recipe._source import source
+
+        return source(self._model, self.recipe, batch_size=self._settled.plan.batch_size)
+
+    def ablation(self, seeds: int = 2) -> pd.DataFrame:
+        """What each technique of the best recipe is worth: the recipe without it, and it alone, all trained at once.
+
+        Args:
+            seeds: Members of each on every fold.
+
+        Returns:
+            A row for each variant: its `score` over folds, its `difference` to the whole recipe and the paired `error` of that.
+            How long a variant trains is read off its curves on the other folds.
+        """
+        from regularity.study._ablation import ablate
+
+        return ablate(self._model, self._settled, self.best, checked_count(seeds, "seeds"), self._fit["verbose"])
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
