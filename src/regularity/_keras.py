@@ -531,6 +531,7 @@ def average_of(members: Sequence[Any], model: Any) -> Any:
         outputs = [keras.tree.map_structure(lambda *each: keras.layers.Average()(list(each)), *outputs)]
     average = keras.Model(inputs, outputs[0], name=f"{model.name}_ensemble")
     compile_like(average, model)
+    average.optimizer.build(average.trainable_variables)  # else Keras warns of it when a file of it is loaded
     return average
 
 

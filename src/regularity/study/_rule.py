@@ -89,8 +89,7 @@ def standing(
         without: The fold not to be looked at.
     """
     curves = [_by_fold(trial, trial.rings, design, without) for trial in trials]  # (folds, epochs, scores)
-    with np.errstate(invalid="ignore"):
-        spread = _spread(np.array([_best(np.nanmean(c, 0)) for c in curves]))
+    spread = _spread(np.array([_best(_mean(c)) for c in curves]))
     epochs = np.array(
         [best_epoch(_mean(c) @ (weights / spread), t.of_length) for c, t in zip(curves, trials, strict=True)]
     )

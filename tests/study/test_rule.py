@@ -1,0 +1,165 @@
+"""The rule of choosing, on scores whose truth is known: nothing trains here."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.model_selection import KFold
+
+from regularity.recipe import Recipe
+from regularity.study._cells import design_of
+from regularity.study._rule import Trial, best_epoch, choose, helps, interval, ruled_out, standing, surrogate
+
+FOLDS, EPOCHS = 5, 8
+DESIGN = design_of(list(KFold(FOLDS).split(np.zeros(100))), 0)
+ONE = np.ones(1)
+RNG = np.random.default_rng(0)
+
+
+def trial(number, level, techniques=1, rings=1, name="", noise=0.0, seed=None, by_fold=None):
+    """A candidate whose members score `level`, the more the later, plus noise."""
+    cells = [cell for ring in range(rings) for cell in DESIGN.ring(ring)]
+    random = np.random.default_rng(number if seed is None else seed)
+    curves = np.full((len(cells), EPOCHS, 2, 1), level) + 0.01 * np.arange(EPOCHS)[None, :, None, None]
+    curves += noise * random.normal(size=curves.shape)
+    if by_fold is not None:
+        for c, cell in enumerate(cells):
+            curves[c] += by_fold[list(cell.held)][None, :, None]
+    point = dict.fromkeys(("l2", "dropout", "mixup")[:techniques], 0.1)
+    return Trial(number, name, Recipe(point), point, curves, rings)
+
+
+def given_and(*others, **settings):
+    return [trial(0, 0.5, 0, 3, "as given", **settings), *others]
+
+
+def stand(trials, without=None):
+    return standing(trials, DESIGN, np.eye(len(trials)), ONE, without)  # no candidate is a neighbour of another
+
+
+def test_differences_are_paired_on_the_cells_that_both_have():
+    shift = np.array([0.3, -0.2, 0.1, 0.0, 0.4])  # a fold is easy or hard for all alike
+    at = stand(given_and(trial(1, 0.53, by_fold=shift), trial(2, 0.49, rings=2, by_fold=shift), by_fold=shift))
+    assert at.difference == pytest.approx([0, 0.03, -0.01])
+    assert at.error == pytest.approx([0, 0, 0], abs=1e-7)
+    assert at.epochs.tolist() == [EPOCHS] * 3
+
+
+def test_the_error_is_that_of_nadeau_and_bengio():
+    shift = np.array([0.02, 0.05, -0.01, 0.03, 0.01])
+    at = stand(given_and(trial(1, 0.5, by_fold=shift)))
+    assert at.difference[1] == pytest.approx(shift.mean())
+    assert at.error[1] == pytest.approx(np.sqrt((1 / FOLDS + 20 / 80) * shift.var(ddof=1)))
+
+
+def test_a_fold_that_is_kept_from_the_eye_changes_nothing():
+    before = given_and(trial(1, 0.52, noise=0.05), trial(2, 0.51, noise=0.05), noise=0.05)
+    seen = stand(before, without=2)
+    for one in before:
+        cells = [cell for ring in range(one.rings) for cell in DESIGN.ring(ring)]
+        for c, cell in enumerate(cells):
+            for s, fold in enumerate(cell.held):
+                if fold == 2 or 2 not in cell.held:  # its own rows, and models that trained on them
+                    one.curves[c, :, s] += RNG.normal(size=one.curves[c, :, s].shape)
+    for a, b in zip(seen, stand(before, without=2), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_one_lucky_epoch_is_not_the_best():
+    curve = np.array([0.1, 0.2, 0.7, 0.2, 0.5, 0.6, 0.62, 0.6, 0.5, 0.4])
+    assert best_epoch(curve, of_length=False) == 6
+    assert best_epoch(curve, of_length=True) == 9
+    assert best_epoch(np.array([0.1, 0.5]), of_length=False) == 1
+
+
+def test_the_surrogate_is_nearer_to_the_truth_than_what_it_is_given():
+    x = RNG.uniform(size=(80, 2))
+    truth = np.sin(3 * x[:, 0]) - x[:, 1] ** 2
+    noisy = truth + 0.4 * RNG.normal(size=80)
+    found = surrogate(x, noisy, np.ones(80))
+    assert np.mean((found - truth) ** 2) < 0.25 * np.mean((noisy - truth) ** 2)
+    assert np.corrcoef(found, truth)[0, 1] > 0.9
+
+
+def test_the_surrogate_smooths_less_what_is_known_better():
+    x = RNG.uniform(size=(60, 1))
+    noisy = np.sin(3 * x[:, 0]) + 0.3 * RNG.normal(size=60)
+    counts = np.where(np.arange(60) < 5, 100, 1)
+    once, often = surrogate(x, noisy, np.ones(60)), surrogate(x, noisy, counts)
+    assert np.abs(often - noisy)[:5].mean() < 0.5 * np.abs(once - noisy)[:5].mean()
+
+
+def test_what_diverged_has_no_place_in_the_surrogate():
+    merit = np.where(np.arange(20) == 3, np.nan, np.linspace(0, 1, 20))
+    found = surrogate(np.linspace(0, 1, 20)[:, None], merit, np.ones(20))
+    assert np.isnan(found).tolist() == (np.arange(20) == 3).tolist()
+
+
+def test_the_simplest_of_those_as_good_is_the_answer():
+    wobble = 0.05 * np.array([1, -1, 0.5, -0.5, 0])
+    trials = given_and(trial(1, 0.600, 2), trial(2, 0.598, 1, by_fold=wobble), trial(3, 0.55, 1), trial(4, 0.599, 3))
+    chosen = choose(trials, stand(trials), DESIGN.share)
+    assert chosen.best == 1
+    assert chosen.answer == 2
+    assert chosen.single == 2
+    assert not chosen.tied
+
+
+def test_where_none_is_better_the_model_as_given_is_the_answer():
+    trials = given_and(trial(1, 0.40), trial(2, 0.45))
+    chosen = choose(trials, stand(trials), DESIGN.share)
+    assert (chosen.answer, chosen.plain, chosen.tied) == (0, 0, True)
+
+
+def test_what_is_within_the_error_of_the_model_as_given_is_tied_with_it():
+    trials = given_and(trial(1, 0.51, by_fold=0.1 * np.array([1, -1, 1, -1, 0])))
+    assert choose(trials, stand(trials), DESIGN.share).tied
+    trials = given_and(trial(1, 0.60, by_fold=0.1 * np.array([1, -1, 1, -1, 0])))
+    assert not choose(trials, stand(trials), DESIGN.share).tied
+
+
+def test_a_candidate_that_diverged_is_never_chosen():
+    broken = trial(1, 0.9)
+    broken.curves[0] = np.nan
+    trials = given_and(broken, trial(2, 0.55))
+    chosen = choose(trials, stand(trials), DESIGN.share)
+    assert chosen.best == chosen.answer == 2
+
+
+def test_where_all_diverge_the_error_says_so():
+    trials = given_and(trial(1, 0.5))
+    for one in trials:
+        one.curves[:] = np.nan
+    with pytest.raises(ValueError, match="Every candidate diverged"):
+        choose(trials, stand(trials), DESIGN.share)
+
+
+def test_only_what_is_clearly_worse_loses_its_next_folds():
+    trials = given_and(trial(1, 0.60), trial(2, 0.595, by_fold=0.02 * np.array([1, -1, 1, -1, 0])), trial(3, 0.4))
+    assert ruled_out(trials, stand(trials), [0, 1, 2, 3], DESIGN.share) == [0, 3]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_helps_is_the_one_sided_t_test_where_folds_share_no_rows(seed):
+    values = np.random.default_rng(seed).normal(0.8, 1, 6)
+    expected = stats.ttest_1samp(values, 0, alternative="greater").pvalue < 0.05
+    assert helps(values, 0.0) == expected
+    mean, low, high = interval(values, 0.0)
+    assert (low, high) == pytest.approx(stats.ttest_1samp(values, 0).confidence_interval(0.95))
+    assert mean == pytest.approx(values.mean())
+
+
+def test_helps_is_said_of_nothing_at_most_as_often_as_its_level():
+    """Folds whose differences share part of their noise, as much as the correction supposes: 5 % of 4000, give or take."""
+    random = np.random.default_rng(1)
+    share = 0.25
+    shared = share / (1 / FOLDS + share)  # the variance of the mean is then (1 / folds + share) times that of a fold
+    own = random.normal(size=(4000, FOLDS))
+    common = random.normal(size=(4000, 1)) * np.sqrt(share)
+    said = np.mean([helps(row, share) for row in own + common])
+    assert 0 < shared < 1
+    assert said == pytest.approx(0.05, abs=4 * np.sqrt(0.05 * 0.95 / 4000))
+
+
+def test_no_difference_at_all_does_not_help():
+    assert not helps(np.zeros(5), 0.25)
+    assert not helps(np.full(5, -0.1), 0.25)

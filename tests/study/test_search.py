@@ -1,0 +1,258 @@
+"""A search, whole, on small networks: what it tries, what it says and what it hands out."""
+
+import json
+
+import keras
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import ShuffleSplit
+
+import regularity as rg
+from regularity.study._search import _seconds
+from regularity.study._store import packed, unpacked
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(100, 5)).astype("float32")
+Y = (X[:, 0] + X[:, 1] * X[:, 2] + RNG.normal(size=100) > 0).astype("int64")
+QUICK = {"trials": 10, "epochs": 3, "verbose": 0}
+
+
+def classifier(*hidden):
+    hidden = hidden or (keras.layers.Dense(8, "relu", name="hidden"),)
+    model = keras.Sequential([keras.Input((5,)), *hidden, keras.layers.Dense(2, "softmax", name="output")], name="net")
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def searched(storage="sqlite://", techniques=("l2", "dropout"), model=None, x=X, y=Y, **settings):
+    return rg.search(model or classifier(), x, y, list(techniques), storage=storage, **(QUICK | settings))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return searched(tmp_path_factory.mktemp("study") / "one.db", name="one")
+
+
+def same(a, b):
+    pd.testing.assert_frame_equal(a.table.drop(columns="seconds"), b.table.drop(columns="seconds"), check_exact=True)
+    pd.testing.assert_frame_equal(a.comparison, b.comparison, check_exact=True)
+    assert a.recipe == b.recipe
+    assert a.best == b.best
+
+
+def test_the_table_has_a_row_for_each_trial_the_model_as_given_first(study):
+    table = study.table
+    assert table.index.tolist() == list(range(10))
+    assert table["name"].tolist() == ["as given"] + [""] * 9
+    assert table.loc[0, ["l2", "dropout"]].isna().all()
+    assert table.loc[0, ["difference", "error"]].tolist() == [0, 0]
+    assert (table["members"] >= 5).all()
+    assert table["epochs"].between(1, 3).all()
+    assert table["log_loss"].between(0, 3).all()
+    assert table["score"].between(0, 1).all()
+
+
+def test_each_technique_is_tried_alone_first(study):
+    on = study.table[["l2", "dropout"]].notna().sum(axis=1)
+    assert on[1:7].tolist() == [1] * 6
+
+
+def test_the_answer_is_said_in_words_with_its_interval(study):
+    row = study.comparison.loc["as given"]
+    assert row["low"] <= row["difference"] <= row["high"]
+    assert f"{row['difference']:+.3g}" in str(study) or study.best == rg.Recipe({"epochs": study.best.epochs})
+    assert study.verdict in ("helps", "not separable")
+    assert ("helps" in str(study)) == (study.verdict == "helps")
+    if study.verdict == "not separable":
+        assert not study.recipe.strengths
+        assert study.score == study.as_given
+
+
+def test_the_same_call_takes_all_from_the_store(study, monkeypatch):
+    monkeypatch.setattr("regularity.population._train.Trainer.submit", lambda *a: pytest.fail("trained again"))
+    same(searched(study.storage, name="one"), study)
+
+
+def test_the_same_seed_gives_the_same_study_and_another_one_another(study):
+    same(searched(name="two"), study)
+    assert not np.array_equal(searched(seed=1).table["score"], study.table["score"])
+
+
+def test_more_trials_go_on_from_those_that_there_are(study, tmp_path):
+    kept = searched(tmp_path / "grow.db", name="grow")
+    more = searched(tmp_path / "grow.db", name="grow", trials=14)
+    same(kept, study)
+    first = ["l2", "dropout"]
+    pd.testing.assert_frame_equal(more.table.loc[:9, first], study.table[first])
+    assert len(more.table) == 14
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"x": X + 1}, "data"),
+        ({"y": 1 - Y}, "data"),
+        ({"model": classifier(keras.layers.Dense(9, "relu", name="hidden"))}, "model"),
+        ({"epochs": 4}, "epochs"),
+        ({"techniques": ("l2",)}, "techniques"),
+        ({"folds": 4}, "folds"),
+        ({"score": "balanced_accuracy"}, "score"),
+        ({"seed": 3}, "seed"),
+    ],
+)
+def test_a_study_of_something_else_is_refused_with_what_differs(study, change, what):
+    with pytest.raises(ValueError, match=rf"another {what}.*`name` or a `storage`"):
+        searched(study.storage, name="one", **change)
+
+
+def test_optuna_reads_what_is_kept(study):
+    kept = optuna.load_study(study_name="one", storage=f"sqlite:///{study.storage}")
+    frame = kept.trials_dataframe()
+    assert (frame["state"] == "COMPLETE").all()
+    assert frame["params_dropout"].dropna().tolist() == study.table["dropout"].dropna().tolist()
+    assert kept.best_value == pytest.approx(max(frame["value"]))
+
+
+def test_the_model_is_plain_keras_and_the_ensemble_the_mean_of_its_fold_models(study, tmp_path):
+    assert type(study.model) is keras.Sequential
+    average = study.ensemble()
+    parts = [layer for layer in average.layers if isinstance(layer, keras.Model)]
+    assert len(parts) == 5
+    expected = np.mean([np.asarray(part(X)) for part in parts], 0)
+    np.testing.assert_allclose(average.predict(X, verbose=0), expected, atol=1e-6)
+    average.save(tmp_path / "ensemble.keras")
+    loaded = keras.saving.load_model(tmp_path / "ensemble.keras")
+    np.testing.assert_allclose(loaded.predict(X, verbose=0), expected, atol=1e-6)
+
+
+def test_the_code_builds_the_model(study):
+    names = {"x": X, "y": Y}
+    exec(study.code(), names)
+    assert [type(a) for a in names["model"].layers if a.weights] == [type(a) for a in study.model.layers if a.weights]
+
+
+def test_ablation_leaves_out_each_technique_and_has_each_alone():
+    model = classifier(keras.layers.Dense(8, "relu", name="hidden"), keras.layers.Dropout(0.3))
+    study = rg.search(model, X, Y, {"l2": 1e-3, "dropout": (0.1, 0.5)}, storage="sqlite://", **QUICK)
+    object.__setattr__(study, "_found", study._found._replace(choice=study._found.choice._replace(answer=3)))
+    table = study.ablation(seeds=1)
+    ablations = ["without l2", "without dropout", "l2 alone", "dropout alone"]
+    assert set(table.index) == {"all", *ablations, "none", "as given"}
+    assert table.loc["all", ["difference", "error"]].tolist() == [0, 0]
+    # with one of two techniques left out the other is alone
+    assert table.loc["without l2", "score"] == table.loc["dropout alone", "score"]
+    assert (table["score"].between(0, 1)).all()
+
+
+def test_what_the_model_brings_is_off_in_plain_and_varied_in_the_others():
+    model = classifier(keras.layers.Dense(8, "relu", name="hidden"), keras.layers.Dropout(0.5))
+    study = searched(model=model, techniques=["l2"])
+    assert study.table["name"].tolist()[:2] == ["as given", "plain"]
+    recipes = [trial.recipe for trial in study._found.trials]
+    assert recipes[0] == rg.Recipe({})
+    assert recipes[1] == rg.Recipe({"dropout": 0.0})
+    assert all(recipe["dropout"] == 0 for recipe in recipes[2:])
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+def test_a_score_by_name_is_what_scikit_learn_says():
+    study = searched(score="balanced_accuracy", techniques=["dropout"], trials=4)
+    assert study.score_name == "balanced_accuracy"
+    outputs, labels = RNG.normal(size=(3, 20, 4)), RNG.integers(0, 4, 20)
+    from regularity.study._scores import _balanced_accuracy
+
+    rows = np.stack([RNG.permutation(20) for _ in range(3)])
+    valid = np.arange(20) < np.array([[20], [15], [7]])
+    picked = np.take_along_axis(outputs, rows[..., None], 1)
+    found = _balanced_accuracy(picked, labels[rows], valid)
+    expected = [
+        balanced_accuracy_score(labels[r[v]], o[v].argmax(-1)) for r, v, o in zip(rows, valid, picked, strict=True)
+    ]
+    np.testing.assert_allclose(found, expected)
+
+
+def test_numbers_several_outputs_and_validation_rows():
+    x = keras.Input((5,), name="x")
+    hidden = keras.layers.Dense(8, "relu")(x)
+    model = keras.Model(
+        x, {"a": keras.layers.Dense(1, name="a")(hidden), "b": keras.layers.Dense(2, "softmax", name="b")(hidden)}
+    )
+    model.compile("adam", {"a": "mse", "b": "sparse_categorical_crossentropy"})
+    targets = {"a": X[:, :1], "b": Y}
+    held = (X[:40], {"a": X[:40, :1], "b": Y[:40]})
+    study = rg.search(model, X, targets, ["l2"], validation_data=held, storage="sqlite://", **QUICK | {"trials": 4})
+    assert study.score_name == "loss"
+    assert len(study.table) == 4
+    assert study.ensemble().output.keys() == {"a", "b"}
+
+
+def test_splits_that_overlap_are_taken_and_said_to_be_no_nested_ones():
+    study = searched(folds=ShuffleSplit(5, random_state=0), techniques=["dropout"], trials=4)
+    assert not study._settled.design.nested
+    assert study.best == study.recipe or "though candidates trained on them" in str(study)
+
+
+def test_a_technique_that_trains_apart_and_a_schedule():
+    techniques = {"sam": None, "dropout": {"schedule": ["constant", "linear"]}, "learning_rate": (1e-3, 1e-1)}
+    study = rg.search(classifier(), X, Y, techniques, storage="sqlite://", **QUICK | {"trials": 30})
+    table = study.table
+    assert 0 < table["sam"].notna().sum() < len(table)
+    scheduled = [trial for trial in study._found.trials if trial.recipe.schedules]
+    assert scheduled
+    assert all(table.loc[trial.number, "epochs"] == 3 for trial in scheduled)
+    assert table["learning_rate"].dropna().between(1e-3, 1e-1).all()
+
+
+def test_another_sampler_of_optunas():
+    study = searched(sampler=optuna.samplers.RandomSampler(seed=3), trials=12)
+    assert len(study.table) == 12
+
+
+def test_members_that_diverge_are_counted_and_not_chosen():
+    model = classifier()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    study = rg.search(
+        model, X * 10, Y, {"learning_rate": (0.01, 1e30), "l2": None}, storage="sqlite://", **QUICK | {"trials": 16}
+    )
+    broken = study.table[study.table["diverged"] > 0]
+    assert len(broken) > 0
+    assert broken["score"].isna().any()  # others were finite for an epoch or two
+    assert np.isfinite(study.score.value)
+
+
+@pytest.mark.parametrize(
+    ("budget", "seconds"), [("90s", 90), ("5min", 300), ("1h 30min", 5400), ("1.5h", 5400), (12, 12), ("2 m", 120)]
+)
+def test_a_budget_is_a_time(budget, seconds):
+    assert _seconds(budget) == seconds
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"budget": "5 parsecs"}, "Expected a time such as"),
+        ({"budget": -1}, "Expected a time such as"),
+        ({"budget": True}, "Expected a time such as"),
+        ({"trials": 1}, "the model as given is one"),
+        ({"trials": 2.5}, "Expected a whole number from 1"),
+        ({"epochs": 0}, "Expected a whole number from 1"),
+        ({"folds": 1}, "from 2 to the number of rows"),
+        ({"init": "warm"}, "'fresh' or 'keep'"),
+        ({"score": "acuracy"}, "one of scikit-learn's"),
+        ({"storage": "/proc/none/study.db"}, "a file that can be written"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_trains(settings, message, monkeypatch):
+    monkeypatch.setattr("regularity.population._train.Trainer.submit", lambda *a: pytest.fail("trained"))
+    with pytest.raises(ValueError, match=message):
+        searched(**settings)
+
+
+def test_what_is_kept_is_what_was_given():
+    curves = RNG.normal(size=(5, 3, 2, 2)).astype("float32")
+    curves[0, 0] = np.nan
+    found = unpacked(json.loads(json.dumps(packed(curves))))
+    np.testing.assert_array_equal(found, curves)

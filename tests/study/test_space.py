@@ -1,0 +1,116 @@
+"""Spaces: what may be searched, what fits a model, and points as recipes, numbers and Optuna's parameters."""
+
+import keras
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import regularity as rg
+from regularity.data import Data
+from regularity.study._space import Dimension, brought, space_of
+
+RNG = np.random.default_rng(0)
+
+
+def dense(*hidden, output=2, loss="sparse_categorical_crossentropy"):
+    model = keras.Sequential([keras.Input((4,)), *hidden, keras.layers.Dense(output)])
+    model.compile("adam", loss)
+    return model
+
+
+ROWS = Data(RNG.normal(size=(8, 4)).astype("float32"), np.arange(8) % 2, None)
+
+
+def test_ranges_are_the_techniques_own_unless_given():
+    space = rg.Space(
+        {"l2": None, "max_norm": None, "dropout@hidden*": (0.1, 0.4), "mixup": 0.2, "learning_rate": (1e-4, 1e-2)}
+    )
+    at = {d.key: d for d in space.dimensions}
+    assert (at["l2"].low, at["l2"].high) == rg.techniques()["l2"].range
+    assert (at["max_norm"].low, at["max_norm"].high) == rg.techniques()["max_norm"].range[::-1]
+    assert (at["dropout@hidden*"].low, at["dropout@hidden*"].high) == (0.1, 0.4)
+    assert space.fixed == {"mixup": 0.2}
+    assert space.recipe({"l2": 1e-3, "learning_rate": 1e-3}, {}) == rg.Recipe(
+        {"mixup": 0.2, "l2": 1e-3, "learning_rate": 1e-3}
+    )
+
+
+@given(st.sampled_from([("l2", 1e-6, 1.0, "log"), ("dropout", 0.05, 0.8, "linear"), ("ema", 0.9, 0.9999, "reverse_log"), ("max_norm", 10.0, 0.3, "log")]), st.floats(0, 1))  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_a_place_and_its_strength_are_each_others_inverse(ends, place):
+    dimension = Dimension(*ends)
+    assert dimension.place(dimension.strength(place)) == pytest.approx(place, abs=1e-6)
+    low, high = sorted((dimension.low, dimension.high))
+    assert low * (1 - 1e-9) <= dimension.strength(place) <= high * (1 + 1e-9)
+
+
+def test_a_reverse_log_range_spaces_the_distance_to_1():
+    dimension = Dimension("ema", 0.9, 0.999, "reverse_log")
+    assert dimension.strength(0.5) == pytest.approx(0.99)
+
+
+def test_off_is_0_for_the_surrogate_and_the_weakest_strength_is_not():
+    space = rg.Space({"l2": None, "dropout": {"strength": None, "schedule": ["constant", "linear"]}})
+    assert space.encoded({}) == [0, 0, 0, 0]
+    weakest = space.encoded({"l2": 1e-6, "dropout": 0.8, "dropout schedule": "linear"})
+    assert weakest == pytest.approx([0.2, 1, 0, 1])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_optuna_suggests_the_point_that_was_enqueued(seed):
+    space = rg.Space(
+        {"l2": None, "ema": None, "dropout": {"schedule": ["constant", "cosine"]}, "learning_rate": (1e-4, 1e-2)}
+    )
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
+    drawn = space.suggested(study.ask())
+    study.enqueue_trial(space.enqueued(drawn))
+    assert space.suggested(study.ask()) == pytest.approx(drawn)
+
+
+def test_auto_takes_what_model_and_data_have_a_place_for():
+    hidden = keras.layers.Dense(8, "relu")
+    assert set(space_of("auto", dense(hidden), ROWS).keys) == {"weight_decay", "dropout", "label_smoothing", "mixup", "cutmix", "input_noise"}  # fmt: skip
+    numbers = dense(keras.layers.Dense(8, "relu"), output=1, loss="mse")
+    assert "label_smoothing" not in space_of("auto", numbers, ROWS).keys
+    tokens = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Embedding(9, 4), keras.layers.LSTM(5), keras.layers.Dense(2)]
+    )
+    tokens.compile("adam", "sparse_categorical_crossentropy")
+    keys = space_of("auto", tokens, Data(np.ones((8, 4), "int32"), ROWS.y, None)).keys
+    assert {"recurrent_dropout", "embedding_dropout"} <= set(keys)
+    assert not {"mixup", "cutmix", "input_noise"} & set(keys)
+
+
+def test_auto_takes_what_the_model_brings():
+    model = dense(keras.layers.Dense(8, "relu", kernel_regularizer="l1"), keras.layers.Dropout(0.5))
+    assert {"l1", "dropout"} <= set(space_of("auto", model, ROWS).keys)
+    assert brought(model) == {"dropout": 0.0, "l1": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("techniques", "message"),
+    [
+        (["droput"], "Did you mean 'dropout'"),
+        ([], "at least one technique"),
+        ({"l2": (1.0, 0.1)}, "Expected a range"),
+        ({"l2": (0.0, 0.1)}, "begins above 0"),
+        ({"dropout": (0.1, 1.5)}, "from 0 to 1"),
+        ({"l2": "strong"}, "Expected a range"),
+        ({"l2": {"strength": None, "schedule": "sine"}}, "Expected names of"),
+        ({"l2": {"power": 1}}, "'strength' and 'schedule'"),
+        ({"epochs": (5, 10), "l2": None}, "the argument `epochs`"),
+        ({"l2": 0.1}, "Expected something to search"),
+        (["recurrent_dropout"], "no LSTM"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_with_the_reason(techniques, message):
+    with pytest.raises(ValueError, match=message):
+        space_of(techniques, dense(keras.layers.Dense(8, "relu")), ROWS)
+
+
+@pytest.mark.parametrize("techniques", ["dropout", 3, None])
+def test_other_forms_are_refused(techniques):
+    with pytest.raises(TypeError, match="Expected 'auto', a list"):
+        space_of(techniques, dense(keras.layers.Dense(8, "relu")), ROWS)
