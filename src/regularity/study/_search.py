@@ -193,6 +193,7 @@ class _Search:
         self.waiting: deque[tuple[list[Trial], Callable[[], list[Outcome]] | None]] = deque()
         self.members = self.first_members = 0
         self.first_at = 0.0
+        self.in_sight = 0
         # asked from memory: a database takes ten times as long for each
         with quiet_optuna():
             self.mirror = optuna.create_study(direction="maximize", sampler=sampler)
@@ -224,6 +225,7 @@ class _Search:
         in_job, ahead = before
         if self.store.noted("in_job") is None:
             self.store.note("in_job", before)
+        self.in_sight = in_job * (ahead + 1)
         asked = 0
         while True:
             while len(self.waiting) < ahead and self._may_ask(asked, in_job):
@@ -271,11 +273,16 @@ class _Search:
     def _ask(self, asked: int, many: int) -> list[Trial]:
         job: list[Trial] = []
         for number in range(asked, asked + many):
-            job.append(self.kept.get(number) or self._new(number, job))
-            trial = job[-1]
-            trial.of_length = self.members_of.is_of_length(trial.recipe)
-            if number in self.kept:
+            trial = self.kept.get(number)
+            # the sampler sees more of one that it asked for and that is under way than of one that is only noted: what
+            # may be seen by a new candidate is asked for again, and comes out the same
+            if trial is None or (self.own_sampler and number >= len(self.kept) - self.in_sight):
+                new = self._new(number, job)
+                trial = trial or new
+            else:
                 self._running(trial)
+            trial.of_length = self.members_of.is_of_length(trial.recipe)
+            job.append(trial)
         return job
 
     def _running(self, trial: Trial) -> None:
