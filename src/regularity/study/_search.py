@@ -165,7 +165,7 @@ def search(
             found = _Search(model, settled, store, watch).run()
         else:
             found = call_elsewhere(model, _search_here, (settled, storage, name), watch.advance)
-    return Study(name, judge.name, store.where, found, settled, model, fit, store.folder)
+    return Study(name, judge.name, store.where, found, settled, model, fit)
 
 
 def _search_here(model: Any, settled: Settled, storage: Any, name: str, advance: Callable[[int], None]) -> Found:
@@ -205,9 +205,9 @@ class _Search:
         with Pool(lanes()) as pool:
             self.explore(pool)
             self.race(pool)
-            chosen, judged = self.judge(pool)
+            chosen, judged, weights = self.judge(pool)
         self.store.note("seconds", self.elapsed)
-        return Found(self.trials, self._standing(), chosen, judged)
+        return Found(self.trials, self._standing(), chosen, judged, weights)
 
     # -- explore ---------------------------------------------------------------------------------------------------
 
@@ -423,7 +423,7 @@ class _Search:
 
     # -- judge -----------------------------------------------------------------------------------------------------
 
-    def judge(self, pool: Pool) -> tuple[Choice, Judged]:
+    def judge(self, pool: Pool) -> tuple[Choice, Judged, list[list[np.ndarray]]]:
         """Score what is chosen without a fold on that fold, beside the model as given, plain and the best single technique."""
         final = self._standing()
         chosen = choose(self.trials, final, self.design.share)
@@ -440,7 +440,14 @@ class _Search:
                 wanted.update(dict.fromkeys((*contestant, c) for contestant in contestants[fold].values()))
             wanted[(*answer, c)] = None
         seeds = self._judged_seeds(len(wanted))
-        todo = [(i, e, c, s) for i, e, c in wanted for s in range(seeds) if self._judged(i, e, c, s) is None]
+        names = [f"{self.trials[answer[0]].number}-{answer[1]}-{c}" for c in range(len(self.design.outer))]
+        weights = [self.store.weights(name) for name in names]
+        todo = [
+            (i, e, c, s)
+            for i, e, c in wanted
+            for s in range(seeds)
+            if self._judged(i, e, c, s) is None or ((i, e) == answer and s == 0 and weights[c] is None)
+        ]
         tasks = []
         for i, e, c, s in todo:
             trial = self.trials[i]
@@ -451,9 +458,11 @@ class _Search:
         for (i, e, c, s), outcome in zip(todo, outcomes, strict=True):
             scores = outcome.held_out[-1][:, 0].tolist()
             if outcome.weights is not None:
-                _write_weights(self.store.folder, (i, e, c), outcome.weights)
+                weights[c] = outcome.weights
+                self.store.keep_weights(names[c], outcome.weights)
             self.store.note(f"judged {self.trials[i].number} {e} {c} {s}", scores)
-        return chosen, Judged(contestants, self._judged_folds(contestants, seeds))
+        found = [each for each in weights if each is not None]
+        return chosen, Judged(contestants, self._judged_folds(contestants, seeds)), found
 
     def _judged_seeds(self, wanted: int) -> int:
         if self.seconds is None:
@@ -473,17 +482,6 @@ class _Search:
                     scores = [self._judged(i, e, c, n) for n in range(seeds)]
                     found[role][fold] = np.mean([score[s] for score in scores if score is not None])
         return found
-
-
-def _write_weights(folder: Any, key: tuple[int, int, int], weights: Sequence[np.ndarray]) -> None:
-    """Write a member's weights whole or not at all."""
-    import os
-
-    file = folder / "{}-{}-{}.npz".format(*key)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}.npz")
-    np.savez(partial, *weights)
-    partial.replace(file)
 
 
 def _limits(trials: Any, budget: Any) -> tuple[int | None, float | None]:

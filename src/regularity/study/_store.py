@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -51,12 +51,25 @@ class Store:
             self.study = optuna.create_study(storage=url, study_name=name, direction="maximize", load_if_exists=True)
         self._found = dict(self.study.user_attrs)
 
-    @property
-    def folder(self) -> Path:
-        """Where files lie that belong to the study."""
+    def keep_weights(self, key: str, weights: Sequence[np.ndarray]) -> None:
+        """Write a member's weights, whole or not at all, beside a database that is a file."""
         if isinstance(self.where, Path):
-            return self.where.with_suffix("")
-        return Path(_FOLDER, self.name)
+            file = self._file(key)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            partial = file.with_suffix(f".{os.getpid()}.npz")
+            np.savez(partial, *weights)
+            partial.replace(file)
+
+    def weights(self, key: str) -> list[np.ndarray] | None:
+        """The weights that were kept under a key, or None."""
+        if not isinstance(self.where, Path) or not self._file(key).exists():
+            return None
+        with np.load(self._file(key)) as arrays:
+            return [arrays[name] for name in arrays.files]
+
+    def _file(self, key: str) -> Path:
+        assert isinstance(self.where, Path)
+        return self.where.with_suffix("") / f"{key}.npz"
 
     def check(self, question: Mapping[str, str]) -> None:
         """Note what is asked, or see that it is what was asked before.

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import keras
@@ -83,6 +82,7 @@ class Found(NamedTuple):
     at: Standing
     choice: Choice
     judged: Judged
+    weights: list[list[np.ndarray]]  # of the best recipe's model on each of the design's outer cells
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,6 @@ class Study:
     _settled: Settled = field(repr=False)
     _model: Any = field(repr=False)
     _fit: Mapping[str, Any] = field(repr=False)
-    _folder: Path = field(repr=False)
 
     # -- the answer ------------------------------------------------------------------------------------------------
 
@@ -227,17 +226,10 @@ class Study:
 
         They were trained while judging, so this costs nothing; each has seen all rows but those of its fold.
         """
-        epochs = int(self._found.at.epochs[self._found.choice.answer])
-        members = []
-        for cell in range(len(self._settled.design.outer)):
-            file = self._folder / f"{self._found.choice.answer}-{epochs}-{cell}.npz"
-            if not file.exists():
-                raise FileNotFoundError(
-                    f"Expected the weights of the fold models in {file}. Received: no such file. It lies beside the study; run the same search again where it is."
-                )
-            with np.load(file) as arrays:
-                weights = [arrays[key] for key in arrays.files]
-            members.append(Member(self.best, cell, cell, {}, None, self._model, weights).model)
+        members = [
+            Member(self.best, 0, cell, {}, None, self._model, weights).model
+            for cell, weights in enumerate(self._found.weights)
+        ]
         return _keras.average_of(members, self._model)
 
     def code(self) -> str:
