@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from regularity import layers as layers
     from regularity import regularizers as regularizers
+    from regularity import sklearn as sklearn
     from regularity.catalogue import techniques as techniques
     from regularity.population import Member as Member
     from regularity.population import train as train
@@ -42,6 +43,7 @@ __all__ = [
     "path",
     "regularizers",
     "search",
+    "sklearn",
     "techniques",
     "train",
 ]
