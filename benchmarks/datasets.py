@@ -15,15 +15,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-_CREDIT = (
-    "checking_status duration credit_history purpose credit_amount savings_status employment installment_commitment "
-    "personal_status other_parties residence_since property_magnitude age other_payment_plans housing existing_credits "
-    "job num_dependents own_telephone foreign_worker class"
-).split()
-_ADULT = (
-    "age workclass fnlwgt education education_num marital_status occupation relationship race sex capital_gain "
-    "capital_loss hours_per_week native_country class"
-).split()
+_CREDIT = [
+    "checking_status", "duration", "credit_history", "purpose", "credit_amount", "savings_status", "employment",
+    "installment_commitment", "personal_status", "other_parties", "residence_since", "property_magnitude", "age",
+    "other_payment_plans", "housing", "existing_credits", "job", "num_dependents", "own_telephone", "foreign_worker",
+    "class",
+]  # fmt: skip
+_ADULT = [
+    "age", "workclass", "fnlwgt", "education", "education_num", "marital_status", "occupation", "relationship", "race",
+    "sex", "capital_gain", "capital_loss", "hours_per_week", "native_country", "class",
+]  # fmt: skip
 
 
 class Table(NamedTuple):
