@@ -24,7 +24,7 @@ FOLDS, REFITS = 5, 2
 PAIRS = sorted(combinations(range(FOLDS), 2), key=lambda pair: ((pair[1] - pair[0]) not in (1, FOLDS - 1), pair))
 RING = len(PAIRS) // 2  # the first so many pairs are neighbours in a ring, the others two apart
 _SINGLES = (0.25, 0.5, 0.75)  # shares of its range at which each technique is tried alone
-_WIDTHS, _RATE, _BATCH = (256, 256, 256), 1e-3, 128
+_WIDTHS, _RATE, _BATCH = (128, 128, 128), 1e-3, 128
 _EPSILON = 1e-7
 
 

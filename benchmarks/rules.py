@@ -1,0 +1,452 @@
+"""Which rule chooses best: candidates are chosen by scores on folds, then judged on rows that no rule has seen.
+
+    python -m benchmarks.rules --data credit-g vehicle --splits 10     train the banks that are missing, then judge
+    python -m benchmarks.rules --judge                                 judge by the banks that are there
+
+A rule sees the scores of a bank's candidates (see benchmarks/bank.py) on folds and says which candidate, and which of its
+epochs. It is judged by what refits of that candidate score at that epoch on the test rows, less what refits of plain
+score at the epoch that the same rule gives plain.
+"""
+
+import argparse
+import json
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from benchmarks import bank as banks
+from benchmarks import datasets
+from benchmarks.bank import FOLDS, PAIRS, RING, SCORES, Bank
+
+ACCURACY, BALANCED, LOG_LOSS = np.eye(len(SCORES))
+_SMOOTHED = 5  # epochs
+_RACED = 8
+_HALVES = 20  # random halves of the test rows for the oracle
+REFERENCE = "best: balanced accuracy, 5 folds"
+_TEST_SHARE = 0.25  # test rows over outer training rows, for splits that overlap
+
+View = Literal["split", "folds", "ring", "rings"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How to choose.
+
+    Args:
+        view: What it sees: one validation split, five folds, one ring of pairs of folds, or both rings.
+        weights: What each score counts, each in units of its spread among candidates.
+        smooth: Whether curves are averaged over some epochs before the best one is taken.
+        surrogate: What shares evidence among neighbours in strength, or None for each candidate's own scores.
+        race: Whether the leaders on one ring alone get the other one.
+        own: How much of a candidate's own scores stands beside what the surrogate has.
+        top: How many of the best, whose fold models' probabilities are averaged; 0 for refits of the best alone.
+        ties: Whether whatever is as good as the best by the paired error gives way to the fewest techniques.
+    """
+
+    view: View
+    weights: np.ndarray
+    smooth: bool = False
+    surrogate: Literal["process", "forest", None] = None
+    race: bool = False
+    own: float = 0.0
+    top: int = 0
+    ties: bool = False
+
+
+class Chosen(NamedTuple):
+    """What a rule chooses.
+
+    Args:
+        picks: Candidates with their epochs, from 0.
+        plain: The epoch that it gives plain.
+        said: The mean scores of the first pick on the folds.
+        said_plain: Those of plain.
+    """
+
+    picks: list[tuple[int, int]]
+    plain: int
+    said: np.ndarray
+    said_plain: np.ndarray
+
+
+class Judged(NamedTuple):
+    """How a rule did on one split, in each score; differences are to plain.
+
+    Args:
+        gain: On the test rows, by refits, or by fold models averaged where the rule says so.
+        steady: The same by all models of a candidate that saw no test row, each alone: less noise.
+        said: What the folds say it gains.
+        optimism: What the folds say of the chosen one less what the test rows say.
+    """
+
+    gain: np.ndarray
+    steady: np.ndarray
+    said: np.ndarray
+    optimism: np.ndarray
+
+
+def mixed(accuracy: float = 0.0, balanced: float = 0.0, log_loss: float = 0.0) -> np.ndarray:
+    return np.array([accuracy, balanced, log_loss])
+
+
+_PLAIN_SCORES = {"accuracy": ACCURACY, "balanced accuracy": BALANCED, "log loss": LOG_LOSS}
+_MIXTURES = {
+    "bal. 0.7 + log loss 0.3": mixed(balanced=0.7, log_loss=0.3),
+    "bal. 0.5 + log loss 0.5": mixed(balanced=0.5, log_loss=0.5),
+    "bal. 0.3 + log loss 0.7": mixed(balanced=0.3, log_loss=0.7),
+    "acc. 0.5 + log loss 0.5": mixed(accuracy=0.5, log_loss=0.5),
+}
+_VIEWS: dict[View, str] = {"split": "one split", "folds": "5 folds", "ring": "ring 1", "rings": "both rings"}
+
+
+def rules() -> dict[str, Rule]:
+    """All rules by name."""
+    found: dict[str, Rule] = {}
+    for view, seen in _VIEWS.items():
+        for name, weights in _PLAIN_SCORES.items():
+            found[f"best: {name}, {seen}"] = Rule(view, weights)
+    for view in ("split", "folds", "ring", "rings"):
+        for name, weights in {**_PLAIN_SCORES, "bal. 0.5 + log loss 0.5": _MIXTURES["bal. 0.5 + log loss 0.5"]}.items():
+            found[f"smooth: {name}, {_VIEWS[view]}"] = Rule(view, weights, smooth=True)
+    for view in ("folds", "ring", "rings"):
+        for name, weights in {**_PLAIN_SCORES, **_MIXTURES}.items():
+            found[f"GP: {name}, {_VIEWS[view]}"] = Rule(view, weights, smooth=True, surrogate="process")
+    for name in ("balanced accuracy", "log loss", "bal. 0.5 + log loss 0.5"):
+        weights = {**_PLAIN_SCORES, **_MIXTURES}[name]
+        process = Rule("rings", weights, smooth=True, surrogate="process")
+        found[f"forest: {name}, both rings"] = replace(process, surrogate="forest")
+        found[f"GP and own: {name}, both rings"] = replace(process, own=0.5)
+        found[f"GP, race: {name}"] = replace(process, race=True)
+        found[f"GP, race and own: {name}"] = replace(process, race=True, own=0.5)
+        found[f"GP, ties: {name}, both rings"] = replace(process, ties=True)
+    half = _MIXTURES["bal. 0.5 + log loss 0.5"]
+    for name, weights in {**_PLAIN_SCORES, "bal. 0.5 + log loss 0.5": half}.items():
+        found[f"ensemble of best: {name}, 5 folds"] = Rule("folds", weights, top=1)
+    for view in ("folds", "rings"):
+        for top in (1, 3, 10):
+            name = f"ensemble of {top} by GP: bal. 0.5 + log loss 0.5, {_VIEWS[view]}"
+            found[name] = Rule(view, half, smooth=True, surrogate="process", top=top)
+    return found
+
+
+# -- what a rule sees --------------------------------------------------------------------------------------------------
+
+
+class Seen:
+    """A bank as rules see it, and the test rows as they don't; what several rules ask for is computed once."""
+
+    def __init__(self, bank: Bank) -> None:
+        self.bank = bank
+        self.candidates, self.epochs = bank.folds.shape[0], bank.folds.shape[2]
+        self._expected: dict[Any, np.ndarray] = {}
+
+    def curves(self, view: View, split: int = 0) -> np.ndarray:
+        """Scores by fold, of (candidates, folds, epochs, scores)."""
+        if view == "split":
+            return self.bank.folds[:, split : split + 1]
+        if view == "folds":
+            return self.bank.folds
+        cells = range(RING if view == "ring" else len(PAIRS))
+        of_fold = [
+            [self.bank.pairs[:, c, :, PAIRS[c].index(fold)] for c in cells if fold in PAIRS[c]] for fold in range(FOLDS)
+        ]
+        return np.stack([np.mean(own, 0) for own in of_fold], 1)
+
+    def expected(self, key: Any, merit: np.ndarray, counts: np.ndarray, kind: str) -> np.ndarray:
+        """What a surrogate fitted to the merits has for each candidate."""
+        key = (*key, kind)
+        if key not in self._expected:
+            if kind == "forest":
+                self._expected[key] = forest(self.bank.encoded, merit)
+            else:
+                from regularity.study._rule import surrogate
+
+                self._expected[key] = surrogate(self.bank.encoded, merit, counts)
+        return self._expected[key]
+
+    @cached_property
+    def refits(self) -> np.ndarray:
+        """Test scores of each refit, of (candidates, refits, epochs, scores)."""
+        return banks.scores(self.bank.refits.astype("float32"), self.bank.y_test)
+
+    @cached_property
+    def every(self) -> np.ndarray:
+        """Test scores of all that saw no test row, of (candidates, models, epochs, scores)."""
+        return np.concatenate([self.refits, self.bank.folds_test], 1)
+
+
+def smoothed(curves: np.ndarray) -> np.ndarray:
+    """Curves of (..., epochs), each epoch averaged with its neighbours."""
+    half = _SMOOTHED // 2
+    padded = np.pad(curves, [(0, 0)] * (curves.ndim - 1) + [(half, half)], mode="edge")
+    return np.lib.stride_tricks.sliding_window_view(padded, _SMOOTHED, axis=-1).mean(-1)
+
+
+def spread(values: np.ndarray) -> np.ndarray:
+    """Interquartile range of each score among candidates, of (candidates, scores)."""
+    low, high = np.nanquantile(values, [0.25, 0.75], axis=0)
+    return np.where(high > low, high - low, 1.0)
+
+
+def forest(encoded: np.ndarray, merit: np.ndarray) -> np.ndarray:
+    from sklearn.ensemble import RandomForestRegressor
+
+    known = np.isfinite(merit)
+    fitted = RandomForestRegressor(300, min_samples_leaf=3, random_state=0).fit(encoded[known], merit[known])
+    return np.where(known, fitted.predict(encoded), np.nan)
+
+
+# -- choosing ----------------------------------------------------------------------------------------------------------
+
+
+def choose(rule: Rule, seen: Seen) -> list[Chosen]:
+    """What a rule chooses; where it sees one split, for each fold in its place."""
+    return [_choose(rule, seen, split) for split in range(FOLDS if rule.view == "split" else 1)]
+
+
+def _choose(rule: Rule, seen: Seen, split: int) -> Chosen:
+    by_fold = seen.curves("ring" if rule.race else rule.view, split)
+    scale, merits, epochs = _merits(by_fold, rule)
+    counts = np.full(seen.candidates, by_fold.shape[1])
+    key = ("ring" if rule.race else rule.view, split, tuple(rule.weights), rule.smooth)
+    final = _standing(rule, seen, key, merits, counts)
+    if rule.race:
+        leaders = np.argsort(-np.nan_to_num(final, nan=-np.inf))[:_RACED]
+        raced = np.union1d(leaders, [0])
+        by_fold = by_fold.copy()
+        by_fold[raced] = seen.curves("rings")[raced]
+        scale, merits, epochs = _merits(by_fold, rule)
+        counts[raced] *= 2
+        final = _standing(rule, seen, ("race", *key), merits, counts)
+        final = np.where(np.isin(np.arange(len(final)), raced), final, np.nan)
+    ranked = np.argsort(-np.nan_to_num(final, nan=-np.inf), kind="stable")
+    best = _simplest(seen, by_fold, scale, final, epochs) if rule.ties else int(ranked[0])
+    picks = [best] if rule.top < 2 else [int(i) for i in ranked[: rule.top]]
+    said = by_fold.mean(1)
+    return Chosen([(i, int(epochs[i])) for i in picks], int(epochs[0]), said[best, epochs[best]], said[0, epochs[0]])
+
+
+def _merits(by_fold: np.ndarray, rule: Rule) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What each score counts, the merit at the best epoch less that of plain at its own, and which epoch that is."""
+    mean = by_fold.mean(1)  # (candidates, epochs, scores); NaN where one diverged
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        scale = rule.weights / spread(np.nanmax(mean, 1))
+    curves = mean @ scale
+    curves = smoothed(curves) if rule.smooth else curves
+    curves = np.where(np.isnan(curves), -np.inf, curves)
+    epochs = curves.argmax(-1)
+    merits = curves[np.arange(len(curves)), epochs]
+    return scale, np.where(np.isfinite(merits), merits - merits[0], np.nan), epochs
+
+
+def _standing(rule: Rule, seen: Seen, key: Any, merits: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    if rule.surrogate is None:
+        return merits
+    expected = seen.expected(key, merits, counts, rule.surrogate)
+    return (1 - rule.own) * expected + rule.own * merits
+
+
+def _simplest(seen: Seen, by_fold: np.ndarray, scale: np.ndarray, final: np.ndarray, epochs: np.ndarray) -> int:
+    """Of those within one paired standard error of the best that with the fewest techniques, the best of them."""
+    from regularity.study._choosing import paired_error
+
+    best = int(np.nanargmax(final))
+    own = by_fold[np.arange(len(epochs)), :, epochs] @ scale  # (candidates, folds)
+    error = paired_error(own - own[best], float(seen.bank.share))
+    as_good = final >= final[best] - np.nan_to_num(error)
+    techniques = (seen.bank.encoded > 0).sum(1)
+    return min(np.flatnonzero(as_good), key=lambda i: (techniques[i], -final[i]))
+
+
+# -- judging -----------------------------------------------------------------------------------------------------------
+
+
+def judge(rule: Rule, seen: Seen) -> Judged:
+    """How a rule does on a split."""
+    found = [_judge(rule, seen, chosen) for chosen in choose(rule, seen)]
+    return Judged(*(np.mean(part, 0) for part in zip(*found, strict=True)))
+
+
+def _judge(rule: Rule, seen: Seen, chosen: Chosen) -> Judged:
+    (best, epoch), plain = chosen.picks[0], seen.refits[0, :, chosen.plain].mean(0)
+    if rule.top:
+        together = np.mean([seen.bank.ensemble[i, e].astype("float32") for i, e in chosen.picks], 0)
+        tested = banks.scores(together, seen.bank.y_test)
+    else:
+        tested = seen.refits[best, :, epoch].mean(0)
+    steady = seen.every[best, :, epoch].mean(0) - seen.every[0, :, chosen.plain].mean(0)
+    return Judged(tested - plain, steady, chosen.said - chosen.said_plain, chosen.said - tested)
+
+
+def oracle(seen: Seen) -> Judged:
+    """Chosen on half of the test rows and judged on the other half, and the other way round, by balanced accuracy."""
+    from sklearn.model_selection import StratifiedShuffleSplit
+
+    y, found = seen.bank.y_test, []
+    refits = seen.bank.refits.astype("float32")
+    for halves in StratifiedShuffleSplit(_HALVES, test_size=0.5, random_state=0).split(y, y):
+        for here, there in (halves, halves[::-1]):
+            chosen = smoothed(banks.scores(refits[..., here, :], y[here])[..., 1].mean(1))
+            best, epoch = np.unravel_index(np.nanargmax(chosen), chosen.shape)
+            own = chosen[0].argmax()
+            tested = banks.scores(refits[[best, 0], :, [epoch, own]][:, :, there], y[there]).mean(1)
+            said = banks.scores(refits[[best, 0], :, [epoch, own]][:, :, here], y[here]).mean(1)
+            found.append(Judged(tested[0] - tested[1], tested[0] - tested[1], said[0] - said[1], said[0] - tested[0]))
+    return Judged(*(np.mean(part, 0) for part in zip(*found, strict=True)))
+
+
+def as_search(seen: Seen, score: int, answer: bool) -> Judged:
+    """What `rg.search` chooses from both rings, by its own code: the best it expects, or the simplest as good."""
+    from regularity.recipe import Recipe
+    from regularity.study import _rule
+    from regularity.study._cells import Cell, Design
+
+    bank, nothing = seen.bank, np.zeros(0, int)
+    cells = [Cell(nothing, pair) for pair in PAIRS]
+    design = Design([nothing] * FOLDS, [cells[:RING], cells[RING:]], [], float(bank.share), True)
+    curves = bank.pairs[..., [score, 2]]  # (candidates, cells, epochs, sets, scores)
+    trials = [
+        _rule.Trial(i, "" if i else "as given", Recipe({}), {str(k): 1 for k in np.flatnonzero(on)}, own, 2)
+        for i, (on, own) in enumerate(zip(bank.encoded, curves, strict=True))
+    ]
+    at = _rule.standing(trials, design, bank.encoded, np.array([0.5, 0.5]))
+    chosen = _rule.choose(trials, at, design.share)
+    best = chosen.answer if answer else chosen.best
+    epochs = at.epochs - 1
+    said = seen.curves("rings").mean(1)
+    picked = Chosen([(best, int(epochs[best]))], int(epochs[0]), said[best, epochs[best]], said[0, epochs[0]])
+    return _judge(Rule("rings", BALANCED), seen, picked)
+
+
+def plain_ensemble(seen: Seen) -> Judged:
+    """The fold models of plain, averaged, at the epoch that five folds give it."""
+    rule = Rule("folds", BALANCED, smooth=True, top=1)
+    (chosen,) = choose(rule, seen)
+    return _judge(rule, seen, chosen._replace(picks=[(0, chosen.plain)], said=chosen.said_plain))
+
+
+def judge_all(bank: Bank) -> dict[str, Judged]:
+    seen = Seen(bank)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = {name: judge(rule, seen) for name, rule in rules().items()}
+        for score, name in ((0, "acc."), (1, "bal.")):
+            for answer in (False, True):
+                what = "answer" if answer else "best"
+                found[f"rg.search, {what}: {name} 0.5 + log loss 0.5"] = as_search(seen, score, answer)
+    return {
+        **found,
+        "plain's fold models averaged": plain_ensemble(seen),
+        "oracle: half of the test rows": oracle(seen),
+    }
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+def error(differences: np.ndarray) -> float:
+    """Standard error of a mean over splits that overlap."""
+    from regularity.study._choosing import paired_error
+
+    return float(paired_error(np.asarray(differences), _TEST_SHARE))
+
+
+class Line(NamedTuple):
+    """A rule on a data set, in points of balanced accuracy unless said otherwise; a pair is a mean and its error."""
+
+    gain: tuple[float, float]
+    steady: tuple[float, float]
+    ahead: tuple[float, float]
+    accuracy: float
+    log_loss: float
+    said: float
+    optimism: float
+
+
+def lines(found: Sequence[dict[str, Judged]]) -> dict[str, Line]:
+    """A line for each rule from how it did on each split."""
+    columns = {
+        name: [np.array(part) * 100 for part in zip(*(one[name] for one in found), strict=True)] for name in found[0]
+    }
+    base = columns[REFERENCE][0][:, 1]
+    return {
+        name: Line(
+            mean_and_error(gain[:, 1]),
+            mean_and_error(steady[:, 1]),
+            mean_and_error(gain[:, 1] - base),
+            *(float(values.mean()) for values in (gain[:, 0], gain[:, 2], said[:, 1], optimism[:, 1])),
+        )
+        for name, (gain, steady, said, optimism) in columns.items()
+    }
+
+
+def mean_and_error(differences: np.ndarray) -> tuple[float, float]:
+    """Mean over splits that overlap, and its standard error."""
+    from regularity.study._choosing import paired_error
+
+    return float(differences.mean()), float(paired_error(differences, _TEST_SHARE))
+
+
+def over_data(of_data: Sequence[dict[str, Line]]) -> dict[str, Line]:
+    """The mean over data sets of each rule's line; the errors are independent."""
+
+    def mean(values: Sequence[Any]) -> Any:
+        if not isinstance(values[0], tuple):
+            return float(np.mean(values))
+        means, errors = np.array(values).T
+        return float(means.mean()), float(np.sqrt(np.square(errors).sum()) / len(errors))
+
+    return {name: Line(*map(mean, zip(*(own[name] for own in of_data), strict=True))) for name in of_data[0]}
+
+
+def table(of_rule: dict[str, Line]) -> str:
+    """A row for each rule, the best first."""
+    names = ["gain", "by all models", "over reference", "accuracy", "log loss", "folds say", "optimism"]
+    rows = [f"| rule | {' | '.join(names)} |", "| --- " * (len(names) + 1) + "|"]
+    for name, line in sorted(of_rule.items(), key=lambda item: -item[1].gain[0]):
+        cells = [f"{v[0]:+.2f} ± {v[1]:.2f}" if isinstance(v, tuple) else f"{v:+.2f}" for v in line]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.rules", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", nargs="+", choices=list(datasets.LOADERS), default=["credit-g", "vehicle", "kc1"])
+    parser.add_argument("--splits", type=int, default=10, help="outer splits of each data set")
+    parser.add_argument("--candidates", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--out", type=Path, default=_cache(), help="where the banks are, or go")
+    parser.add_argument("--judge", action="store_true", help="train nothing")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write all numbers there, too")
+    options = parser.parse_args()
+    if not options.judge:
+        for seed in range(options.splits):
+            for name in options.data:
+                banks.make(options.out, name, seed, options.candidates, options.epochs)
+    found: dict[str, dict[str, Line]] = {}
+    for name in options.data:
+        seeds = banks.seeds(options.out, name)
+        if len(seeds) > 1:
+            found[name] = lines([judge_all(banks.load(options.out, name, seed)) for seed in seeds])
+            print(f"\n## {name}, {len(seeds)} splits\n\n{table(found[name])}", flush=True)
+    if found:
+        found["mean"] = over_data(list(found.values()))
+        print(f"\n## mean over data sets\n\n{table(found['mean'])}")
+    if options.json:
+        of_rule = {data: {rule: line._asdict() for rule, line in own.items()} for data, own in found.items()}
+        options.json.write_text(json.dumps(of_rule, indent=1) + "\n")
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "regularity", "banks")
+
+
+if __name__ == "__main__":
+    main()
