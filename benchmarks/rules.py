@@ -27,11 +27,14 @@ from benchmarks.bank import FOLDS, PAIRS, RING, SCORES, Bank
 ACCURACY, BALANCED, LOG_LOSS = np.eye(len(SCORES))
 _SMOOTHED = 5  # epochs
 _RACED = 8
-_HALVES = 20  # random halves of the test rows for the oracle
+_DRAWN = 2 / 3  # of the candidates
+_HALVES = 10  # random halves of the test rows for the oracle
 REFERENCE = "best: balanced accuracy, 5 folds"
 _TEST_SHARE = 0.25  # test rows over outer training rows, for splits that overlap
 
 View = Literal["split", "folds", "ring", "rings"]
+# The Gaussian process of `rg.search`; one that can't bend so sharply; one whose noise is that of the folds; and others.
+Surrogate = Literal["process", "stiff", "noise of folds", "forest", "additive"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Rule:
     view: View
     weights: np.ndarray
     smooth: bool = False
-    surrogate: Literal["process", "forest", None] = None
+    surrogate: Surrogate | None = None
     race: bool = False
     own: float = 0.0
     top: int = 0
@@ -120,7 +123,9 @@ def rules() -> dict[str, Rule]:
     for name in ("balanced accuracy", "log loss", "bal. 0.5 + log loss 0.5"):
         weights = {**_PLAIN_SCORES, **_MIXTURES}[name]
         process = Rule("rings", weights, smooth=True, surrogate="process")
-        found[f"forest: {name}, both rings"] = replace(process, surrogate="forest")
+        for kind in ("forest", "additive", "stiff", "noise of folds"):
+            found[f"{kind}: {name}, both rings"] = replace(process, surrogate=kind)
+            found[f"{kind}: {name}, 5 folds"] = replace(process, surrogate=kind, view="folds")
         found[f"GP and own: {name}, both rings"] = replace(process, own=0.5)
         found[f"GP, race: {name}"] = replace(process, race=True)
         found[f"GP, race and own: {name}"] = replace(process, race=True, own=0.5)
@@ -158,16 +163,11 @@ class Seen:
         ]
         return np.stack([np.mean(own, 0) for own in of_fold], 1)
 
-    def expected(self, key: Any, merit: np.ndarray, counts: np.ndarray, kind: str) -> np.ndarray:
+    def expected(self, key: Any, merit: np.ndarray, noise: np.ndarray, counts: np.ndarray, kind: Surrogate) -> Any:
         """What a surrogate fitted to the merits has for each candidate."""
         key = (*key, kind)
         if key not in self._expected:
-            if kind == "forest":
-                self._expected[key] = forest(self.bank.encoded, merit)
-            else:
-                from regularity.study._rule import surrogate
-
-                self._expected[key] = surrogate(self.bank.encoded, merit, counts)
+            self._expected[key] = surrogate(kind, self.bank.encoded, merit, noise, counts)
         return self._expected[key]
 
     @cached_property
@@ -194,12 +194,45 @@ def spread(values: np.ndarray) -> np.ndarray:
     return np.where(high > low, high - low, 1.0)
 
 
-def forest(encoded: np.ndarray, merit: np.ndarray) -> np.ndarray:
-    from sklearn.ensemble import RandomForestRegressor
+def surrogate(
+    kind: Surrogate, encoded: np.ndarray, merit: np.ndarray, noise: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """What a model of the merits over the strengths has for each candidate, of (candidates,); NaN where one diverged.
 
+    Args:
+        kind: Which model.
+        encoded: Candidates of (candidates, techniques).
+        merit: Of (candidates,).
+        noise: Variance of each merit by its folds.
+        counts: Scores that each merit is the mean of.
+    """
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+    from sklearn.linear_model import RidgeCV
+
+    from regularity.study import _rule
+
+    if kind == "process":
+        return _rule.surrogate(encoded, merit, counts)
     known = np.isfinite(merit)
-    fitted = RandomForestRegressor(300, min_samples_leaf=3, random_state=0).fit(encoded[known], merit[known])
-    return np.where(known, fitted.predict(encoded), np.nan)
+    x, y = encoded[known], merit[known]
+    centre, scale = np.median(y), max(float(np.std(y)), 1e-12)
+    y = np.clip((y - centre) / scale, -3, 3)
+    if kind == "forest":
+        model = RandomForestRegressor(300, min_samples_leaf=3, random_state=0)
+    elif kind == "additive":
+        x = np.concatenate([x > 0, x, x**2], 1)
+        model = RidgeCV(np.logspace(-3, 3, 13))
+    else:
+        shortest = 0.5 if kind == "stiff" else 0.1
+        kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(np.ones(x.shape[1]), (shortest, 30.0), nu=2.5)
+        own = noise[known] / scale**2 if kind == "noise of folds" else 1e-10
+        white = WhiteKernel(0.3, (1e-3, 10.0))
+        model = GaussianProcessRegressor(kernel if kind == "noise of folds" else kernel + white, alpha=own)
+    expected = np.full(len(merit), np.nan)
+    expected[known] = model.fit(x, y).predict(x) * scale + centre
+    return expected
 
 
 # -- choosing ----------------------------------------------------------------------------------------------------------
@@ -215,7 +248,8 @@ def _choose(rule: Rule, seen: Seen, split: int) -> Chosen:
     scale, merits, epochs = _merits(by_fold, rule)
     counts = np.full(seen.candidates, by_fold.shape[1])
     key = ("ring" if rule.race else rule.view, split, tuple(rule.weights), rule.smooth)
-    final = _standing(rule, seen, key, merits, counts)
+    share = float(seen.bank.share)
+    final = _standing(rule, seen, key, merits, _noise(by_fold, scale, epochs, share), counts)
     if rule.race:
         leaders = np.argsort(-np.nan_to_num(final, nan=-np.inf))[:_RACED]
         raced = np.union1d(leaders, [0])
@@ -223,7 +257,8 @@ def _choose(rule: Rule, seen: Seen, split: int) -> Chosen:
         by_fold[raced] = seen.curves("rings")[raced]
         scale, merits, epochs = _merits(by_fold, rule)
         counts[raced] *= 2
-        final = _standing(rule, seen, ("race", *key), merits, counts)
+        noise = _noise(by_fold, scale, epochs, share) * 2 / (counts / counts.min())
+        final = _standing(rule, seen, ("race", *key), merits, noise, counts)
         final = np.where(np.isin(np.arange(len(final)), raced), final, np.nan)
     ranked = np.argsort(-np.nan_to_num(final, nan=-np.inf), kind="stable")
     best = _simplest(seen, by_fold, scale, final, epochs) if rule.ties else int(ranked[0])
@@ -235,9 +270,7 @@ def _choose(rule: Rule, seen: Seen, split: int) -> Chosen:
 def _merits(by_fold: np.ndarray, rule: Rule) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What each score counts, the merit at the best epoch less that of plain at its own, and which epoch that is."""
     mean = by_fold.mean(1)  # (candidates, epochs, scores); NaN where one diverged
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        scale = rule.weights / spread(np.nanmax(mean, 1))
+    scale = rule.weights / spread(np.nanmax(mean, 1))
     curves = mean @ scale
     curves = smoothed(curves) if rule.smooth else curves
     curves = np.where(np.isnan(curves), -np.inf, curves)
@@ -246,10 +279,20 @@ def _merits(by_fold: np.ndarray, rule: Rule) -> tuple[np.ndarray, np.ndarray, np
     return scale, np.where(np.isfinite(merits), merits - merits[0], np.nan), epochs
 
 
-def _standing(rule: Rule, seen: Seen, key: Any, merits: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _noise(by_fold: np.ndarray, scale: np.ndarray, epochs: np.ndarray, share: float) -> np.ndarray:
+    """Variance of each merit, of (candidates,): that of most, since five folds tell little of each."""
+    own = by_fold[np.arange(len(epochs)), :, epochs] @ scale  # (candidates, folds)
+    own = own - np.nanmedian(own, 0)  # some folds are harder than others, for all
+    folds = own.shape[1]
+    return np.full(len(own), np.nanmedian(own.var(1, ddof=1)) * (1 / folds + share) if folds > 1 else 1.0)
+
+
+def _standing(
+    rule: Rule, seen: Seen, key: Any, merits: np.ndarray, noise: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
     if rule.surrogate is None:
         return merits
-    expected = seen.expected(key, merits, counts, rule.surrogate)
+    expected = seen.expected(key, merits, noise, counts, rule.surrogate)
     return (1 - rule.own) * expected + rule.own * merits
 
 
@@ -332,10 +375,30 @@ def plain_ensemble(seen: Seen) -> Judged:
     return _judge(rule, seen, chosen._replace(picks=[(0, chosen.plain)], said=chosen.said_plain))
 
 
-def judge_all(bank: Bank) -> dict[str, Judged]:
-    seen = Seen(bank)
+def judge_all(bank: Bank, draws: int) -> dict[str, Judged]:
+    """How all rules do on a split: on the mean over random subsets of its candidates, plain always among them.
+
+    One choice among one set of candidates says more about luck than about the rule.
+    """
+    random = np.random.default_rng(0)
+    count = len(bank.encoded)
+    some = [np.sort(random.permutation(np.arange(1, count))[: round(_DRAWN * count) - 1]) for _ in range(draws)]
+    found = [_judge_all(Seen(taken(bank, np.concatenate([[0], own])))) for own in some]
+    return {
+        name: Judged(*(np.mean(part, 0) for part in zip(*(one[name] for one in found), strict=True)))
+        for name in found[0]
+    }
+
+
+def taken(bank: Bank, candidates: np.ndarray) -> Bank:
+    """The bank of some of the candidates."""
+    own = {"encoded", "pairs", "folds", "folds_test", "ensemble", "refits"}
+    return bank._replace(**{name: getattr(bank, name)[candidates] for name in own})
+
+
+def _judge_all(seen: Seen) -> dict[str, Judged]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # diverged candidates, and processes at the ends of their ranges
         found = {name: judge(rule, seen) for name, rule in rules().items()}
         for score, name in ((0, "acc."), (1, "bal.")):
             for answer in (False, True):
@@ -423,6 +486,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=60)
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--out", type=Path, default=_cache(), help="where the banks are, or go")
+    parser.add_argument("--draws", type=int, default=8, help="subsets of the candidates that rules choose among")
     parser.add_argument("--judge", action="store_true", help="train nothing")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all numbers there, too")
     options = parser.parse_args()
@@ -434,7 +498,7 @@ def main() -> None:
     for name in options.data:
         seeds = banks.seeds(options.out, name)
         if len(seeds) > 1:
-            found[name] = lines([judge_all(banks.load(options.out, name, seed)) for seed in seeds])
+            found[name] = lines([judge_all(banks.load(options.out, name, seed), options.draws) for seed in seeds])
             print(f"\n## {name}, {len(seeds)} splits\n\n{table(found[name])}", flush=True)
     if found:
         found["mean"] = over_data(list(found.values()))
