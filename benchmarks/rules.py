@@ -50,6 +50,7 @@ class Rule:
         own: How much of a candidate's own scores stands beside what the surrogate has.
         top: How many of the best, whose fold models' probabilities are averaged; 0 for refits of the best alone.
         ties: Whether whatever is as good as the best by the paired error gives way to the fewest techniques.
+        last: Whether all train to the last epoch.
     """
 
     view: View
@@ -60,6 +61,7 @@ class Rule:
     own: float = 0.0
     top: int = 0
     ties: bool = False
+    last: bool = False
 
 
 class Chosen(NamedTuple):
@@ -67,29 +69,36 @@ class Chosen(NamedTuple):
 
     Args:
         picks: Candidates with their epochs, from 0.
+        five: The five best likewise.
         plain: The epoch that it gives plain.
         said: The mean scores of the first pick on the folds.
         said_plain: Those of plain.
     """
 
     picks: list[tuple[int, int]]
+    five: list[tuple[int, int]]
     plain: int
     said: np.ndarray
     said_plain: np.ndarray
 
 
 class Judged(NamedTuple):
-    """How a rule did on one split, in each score; differences are to plain.
+    """How a rule did on one split, in each score.
 
     Args:
-        gain: On the test rows, by refits, or by fold models averaged where the rule says so.
-        steady: The same by all models of a candidate that saw no test row, each alone: less noise.
+        tested: On the test rows, by refits, or by fold models averaged where the rule says so.
+        gain: The same less that of refits of plain, at the epoch that the rule gives plain.
+        steady: The gain by all models of a candidate that saw no test row, each alone: less noise, but fold models that
+            were lucky are what a rule that sees five folds may have chosen them for.
+        five: What refits of its five best score on the test rows, on average: less noise than one choice has.
         said: What the folds say it gains.
         optimism: What the folds say of the chosen one less what the test rows say.
     """
 
+    tested: np.ndarray
     gain: np.ndarray
     steady: np.ndarray
+    five: np.ndarray
     said: np.ndarray
     optimism: np.ndarray
 
@@ -130,13 +139,16 @@ def rules() -> dict[str, Rule]:
         found[f"GP, race: {name}"] = replace(process, race=True)
         found[f"GP, race and own: {name}"] = replace(process, race=True, own=0.5)
         found[f"GP, ties: {name}, both rings"] = replace(process, ties=True)
+        found[f"GP, ties: {name}, 5 folds"] = replace(process, ties=True, view="folds")
+        found[f"GP, last epoch: {name}, both rings"] = replace(process, last=True)
     half = _MIXTURES["bal. 0.5 + log loss 0.5"]
     for name, weights in {**_PLAIN_SCORES, "bal. 0.5 + log loss 0.5": half}.items():
         found[f"ensemble of best: {name}, 5 folds"] = Rule("folds", weights, top=1)
     for view in ("folds", "rings"):
-        for top in (1, 3, 10):
-            name = f"ensemble of {top} by GP: bal. 0.5 + log loss 0.5, {_VIEWS[view]}"
-            found[name] = Rule(view, half, smooth=True, surrogate="process", top=top)
+        for name, weights in {"balanced accuracy": BALANCED, "bal. 0.5 + log loss 0.5": half}.items():
+            for top in (1, 3, 10):
+                process = Rule(view, weights, smooth=True, surrogate="process", top=top)
+                found[f"ensemble of {top} by GP: {name}, {_VIEWS[view]}"] = process
     return found
 
 
@@ -247,7 +259,7 @@ def _choose(rule: Rule, seen: Seen, split: int) -> Chosen:
     by_fold = seen.curves("ring" if rule.race else rule.view, split)
     scale, merits, epochs = _merits(by_fold, rule)
     counts = np.full(seen.candidates, by_fold.shape[1])
-    key = ("ring" if rule.race else rule.view, split, tuple(rule.weights), rule.smooth)
+    key = ("ring" if rule.race else rule.view, split, tuple(rule.weights), rule.smooth, rule.last)
     share = float(seen.bank.share)
     final = _standing(rule, seen, key, merits, _noise(by_fold, scale, epochs, share), counts)
     if rule.race:
@@ -257,14 +269,15 @@ def _choose(rule: Rule, seen: Seen, split: int) -> Chosen:
         by_fold[raced] = seen.curves("rings")[raced]
         scale, merits, epochs = _merits(by_fold, rule)
         counts[raced] *= 2
-        noise = _noise(by_fold, scale, epochs, share) * 2 / (counts / counts.min())
+        noise = _noise(by_fold, scale, epochs, share) * counts.min() / counts
         final = _standing(rule, seen, ("race", *key), merits, noise, counts)
         final = np.where(np.isin(np.arange(len(final)), raced), final, np.nan)
     ranked = np.argsort(-np.nan_to_num(final, nan=-np.inf), kind="stable")
     best = _simplest(seen, by_fold, scale, final, epochs) if rule.ties else int(ranked[0])
-    picks = [best] if rule.top < 2 else [int(i) for i in ranked[: rule.top]]
+    first = [(int(i), int(epochs[i])) for i in ranked]
+    picks = first[: rule.top] if rule.top > 1 else [(best, int(epochs[best]))]
     said = by_fold.mean(1)
-    return Chosen([(i, int(epochs[i])) for i in picks], int(epochs[0]), said[best, epochs[best]], said[0, epochs[0]])
+    return Chosen(picks, first[:5], int(epochs[0]), said[best, epochs[best]], said[0, epochs[0]])
 
 
 def _merits(by_fold: np.ndarray, rule: Rule) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -274,7 +287,7 @@ def _merits(by_fold: np.ndarray, rule: Rule) -> tuple[np.ndarray, np.ndarray, np
     curves = mean @ scale
     curves = smoothed(curves) if rule.smooth else curves
     curves = np.where(np.isnan(curves), -np.inf, curves)
-    epochs = curves.argmax(-1)
+    epochs = np.full(len(curves), curves.shape[-1] - 1) if rule.last else curves.argmax(-1)
     merits = curves[np.arange(len(curves)), epochs]
     return scale, np.where(np.isfinite(merits), merits - merits[0], np.nan), epochs
 
@@ -325,7 +338,8 @@ def _judge(rule: Rule, seen: Seen, chosen: Chosen) -> Judged:
     else:
         tested = seen.refits[best, :, epoch].mean(0)
     steady = seen.every[best, :, epoch].mean(0) - seen.every[0, :, chosen.plain].mean(0)
-    return Judged(tested - plain, steady, chosen.said - chosen.said_plain, chosen.said - tested)
+    five = np.mean([seen.refits[i, :, e].mean(0) for i, e in chosen.five], 0)
+    return Judged(tested, tested - plain, steady, five, chosen.said - chosen.said_plain, chosen.said - tested)
 
 
 def oracle(seen: Seen) -> Judged:
@@ -341,7 +355,8 @@ def oracle(seen: Seen) -> Judged:
             own = chosen[0].argmax()
             tested = banks.scores(refits[[best, 0], :, [epoch, own]][:, :, there], y[there]).mean(1)
             said = banks.scores(refits[[best, 0], :, [epoch, own]][:, :, here], y[here]).mean(1)
-            found.append(Judged(tested[0] - tested[1], tested[0] - tested[1], said[0] - said[1], said[0] - tested[0]))
+            gain = tested[0] - tested[1]
+            found.append(Judged(tested[0], gain, gain, tested[0], said[0] - said[1], said[0] - tested[0]))
     return Judged(*(np.mean(part, 0) for part in zip(*found, strict=True)))
 
 
@@ -364,15 +379,19 @@ def as_search(seen: Seen, score: int, answer: bool) -> Judged:
     best = chosen.answer if answer else chosen.best
     epochs = at.epochs - 1
     said = seen.curves("rings").mean(1)
-    picked = Chosen([(best, int(epochs[best]))], int(epochs[0]), said[best, epochs[best]], said[0, epochs[0]])
+    ranked = [(int(i), int(epochs[i])) for i in np.argsort(-np.nan_to_num(at.expected, nan=-np.inf), kind="stable")]
+    picked = Chosen(
+        [(best, int(epochs[best]))], ranked[:5], int(epochs[0]), said[best, epochs[best]], said[0, epochs[0]]
+    )
     return _judge(Rule("rings", BALANCED), seen, picked)
 
 
-def plain_ensemble(seen: Seen) -> Judged:
-    """The fold models of plain, averaged, at the epoch that five folds give it."""
-    rule = Rule("folds", BALANCED, smooth=True, top=1)
-    (chosen,) = choose(rule, seen)
-    return _judge(rule, seen, chosen._replace(picks=[(0, chosen.plain)], said=chosen.said_plain))
+def plain(seen: Seen, rule: Rule) -> Judged:
+    """Plain, at the epoch that a rule gives it."""
+    chosen = choose(rule, seen)[0]
+    return _judge(
+        rule, seen, chosen._replace(picks=[(0, chosen.plain)], five=[(0, chosen.plain)], said=chosen.said_plain)
+    )
 
 
 def judge_all(bank: Bank, draws: int) -> dict[str, Judged]:
@@ -404,11 +423,15 @@ def _judge_all(seen: Seen) -> dict[str, Judged]:
             for answer in (False, True):
                 what = "answer" if answer else "best"
                 found[f"rg.search, {what}: {name} 0.5 + log loss 0.5"] = as_search(seen, score, answer)
-    return {
-        **found,
-        "plain's fold models averaged": plain_ensemble(seen),
-        "oracle: half of the test rows": oracle(seen),
-    }
+    found["oracle: half of the test rows"] = oracle(seen)
+    for name, rule in (
+        ("balanced accuracy, 5 folds", Rule("folds", BALANCED, smooth=True)),
+        ("log loss, 5 folds", Rule("folds", LOG_LOSS, smooth=True)),
+        ("last epoch", Rule("folds", LOG_LOSS, last=True)),
+    ):
+        found[f"plain: {name}"] = plain(seen, rule)
+        found[f"ensemble of plain: {name}"] = plain(seen, replace(rule, top=1))
+    return found
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------
@@ -424,9 +447,11 @@ def error(differences: np.ndarray) -> float:
 class Line(NamedTuple):
     """A rule on a data set, in points of balanced accuracy unless said otherwise; a pair is a mean and its error."""
 
+    tested: float
+    ahead: tuple[float, float]
+    five: tuple[float, float]
     gain: tuple[float, float]
     steady: tuple[float, float]
-    ahead: tuple[float, float]
     accuracy: float
     log_loss: float
     said: float
@@ -438,15 +463,17 @@ def lines(found: Sequence[dict[str, Judged]]) -> dict[str, Line]:
     columns = {
         name: [np.array(part) * 100 for part in zip(*(one[name] for one in found), strict=True)] for name in found[0]
     }
-    base = columns[REFERENCE][0][:, 1]
+    base, base_five = columns[REFERENCE][0][:, 1], columns[REFERENCE][3][:, 1]
     return {
         name: Line(
+            float(tested[:, 1].mean()),
+            mean_and_error(tested[:, 1] - base),
+            mean_and_error(five[:, 1] - base_five),
             mean_and_error(gain[:, 1]),
             mean_and_error(steady[:, 1]),
-            mean_and_error(gain[:, 1] - base),
             *(float(values.mean()) for values in (gain[:, 0], gain[:, 2], said[:, 1], optimism[:, 1])),
         )
-        for name, (gain, steady, said, optimism) in columns.items()
+        for name, (tested, gain, steady, five, said, optimism) in columns.items()
     }
 
 
@@ -471,10 +498,21 @@ def over_data(of_data: Sequence[dict[str, Line]]) -> dict[str, Line]:
 
 def table(of_rule: dict[str, Line]) -> str:
     """A row for each rule, the best first."""
-    names = ["gain", "by all models", "over reference", "accuracy", "log loss", "folds say", "optimism"]
+    names = [
+        "test",
+        "over reference",
+        "its five best",
+        "over plain",
+        "by all models",
+        "accuracy",
+        "log loss",
+        "folds say",
+        "optimism",
+    ]
     rows = [f"| rule | {' | '.join(names)} |", "| --- " * (len(names) + 1) + "|"]
-    for name, line in sorted(of_rule.items(), key=lambda item: -item[1].gain[0]):
-        cells = [f"{v[0]:+.2f} ± {v[1]:.2f}" if isinstance(v, tuple) else f"{v:+.2f}" for v in line]
+    for name, line in sorted(of_rule.items(), key=lambda item: -item[1].tested):
+        cells = [f"{v[0]:+.2f} ± {v[1]:.2f}" if isinstance(v, tuple) else f"{v:+.2f}" for v in line[1:]]
+        cells.insert(0, f"{line.tested:.2f}")
         rows.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
