@@ -113,6 +113,8 @@ _MIXTURES = {
     "bal. 0.5 + log loss 0.5": mixed(balanced=0.5, log_loss=0.5),
     "bal. 0.3 + log loss 0.7": mixed(balanced=0.3, log_loss=0.7),
     "acc. 0.5 + log loss 0.5": mixed(accuracy=0.5, log_loss=0.5),
+    "acc. 0.5 + bal. 0.5": mixed(accuracy=0.5, balanced=0.5),
+    "a third of each": mixed(1 / 3, 1 / 3, 1 / 3),
 }
 _VIEWS: dict[View, str] = {"split": "one split", "folds": "5 folds", "ring": "ring 1", "rings": "both rings"}
 
@@ -124,7 +126,7 @@ def rules() -> dict[str, Rule]:
         for name, weights in _PLAIN_SCORES.items():
             found[f"best: {name}, {seen}"] = Rule(view, weights)
     for view in ("split", "folds", "ring", "rings"):
-        for name, weights in {**_PLAIN_SCORES, "bal. 0.5 + log loss 0.5": _MIXTURES["bal. 0.5 + log loss 0.5"]}.items():
+        for name, weights in {**_PLAIN_SCORES, **_MIXTURES}.items():
             found[f"smooth: {name}, {_VIEWS[view]}"] = Rule(view, weights, smooth=True)
     for view in ("folds", "ring", "rings"):
         for name, weights in {**_PLAIN_SCORES, **_MIXTURES}.items():
@@ -445,33 +447,31 @@ def error(differences: np.ndarray) -> float:
 
 
 class Line(NamedTuple):
-    """A rule on a data set, in points of balanced accuracy unless said otherwise; a pair is a mean and its error."""
+    """A rule on a data set by one score, in points; a pair is a mean and its error."""
 
     tested: float
     ahead: tuple[float, float]
     five: tuple[float, float]
     gain: tuple[float, float]
     steady: tuple[float, float]
-    accuracy: float
-    log_loss: float
     said: float
     optimism: float
 
 
-def lines(found: Sequence[dict[str, Judged]]) -> dict[str, Line]:
-    """A line for each rule from how it did on each split."""
+def lines(found: Sequence[dict[str, Judged]], score: int) -> dict[str, Line]:
+    """A line for each rule from how it did on each split, by one of the scores."""
     columns = {
         name: [np.array(part) * 100 for part in zip(*(one[name] for one in found), strict=True)] for name in found[0]
     }
-    base, base_five = columns[REFERENCE][0][:, 1], columns[REFERENCE][3][:, 1]
+    base, base_five = columns[REFERENCE][0][:, score], columns[REFERENCE][3][:, score]
     return {
         name: Line(
-            float(tested[:, 1].mean()),
-            mean_and_error(tested[:, 1] - base),
-            mean_and_error(five[:, 1] - base_five),
-            mean_and_error(gain[:, 1]),
-            mean_and_error(steady[:, 1]),
-            *(float(values.mean()) for values in (gain[:, 0], gain[:, 2], said[:, 1], optimism[:, 1])),
+            float(tested[:, score].mean()),
+            mean_and_error(tested[:, score] - base),
+            mean_and_error(five[:, score] - base_five),
+            mean_and_error(gain[:, score]),
+            mean_and_error(steady[:, score]),
+            *(float(values.mean()) for values in (said[:, score], optimism[:, score])),
         )
         for name, (tested, gain, steady, five, said, optimism) in columns.items()
     }
@@ -532,18 +532,22 @@ def main() -> None:
         for seed in range(options.splits):
             for name in options.data:
                 banks.make(options.out, name, seed, options.candidates, options.epochs)
-    found: dict[str, dict[str, Line]] = {}
+    judged: dict[str, list[dict[str, Judged]]] = {}
     for name in options.data:
         seeds = banks.seeds(options.out, name)
         if len(seeds) > 1:
-            found[name] = lines([judge_all(banks.load(options.out, name, seed), options.draws) for seed in seeds])
-            print(f"\n## {name}, {len(seeds)} splits\n\n{table(found[name])}", flush=True)
-    if found:
-        found["mean"] = over_data(list(found.values()))
-        print(f"\n## mean over data sets\n\n{table(found['mean'])}")
+            judged[name] = [judge_all(banks.load(options.out, name, seed), options.draws) for seed in seeds]
+    report: dict[str, dict[str, dict[str, Line]]] = {}
+    for number, score in enumerate(SCORES):
+        found = {f"{name}, {len(own)} splits": lines(own, number) for name, own in judged.items()}
+        if found:
+            found["mean over data sets"] = over_data(list(found.values()))
+        for name, of_rule in found.items():
+            print(f"\n## {score}: {name}\n\n{table(of_rule)}", flush=True)
+        report[score] = found
     if options.json:
-        of_rule = {data: {rule: line._asdict() for rule, line in own.items()} for data, own in found.items()}
-        options.json.write_text(json.dumps(of_rule, indent=1) + "\n")
+        numbers = {s: {d: {r: v._asdict() for r, v in o.items()} for d, o in f.items()} for s, f in report.items()}
+        options.json.write_text(json.dumps(numbers, indent=1) + "\n")
 
 
 def _cache() -> Path:
