@@ -496,6 +496,63 @@ def over_data(of_data: Sequence[dict[str, Line]]) -> dict[str, Line]:
     return {name: Line(*map(mean, zip(*(own[name] for own in of_data), strict=True))) for name in of_data[0]}
 
 
+def steps(names: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+    """Pairs of rules that differ in one thing, by what that is."""
+    half = "bal. 0.5 + log loss 0.5"
+
+    def swapped(old: str, new: str, having: str = "") -> list[tuple[str, str]]:
+        pairs = [(name, name.replace(old, new)) for name in names if old in name and having in name]
+        return [pair for pair in pairs if pair[1] in names and not pair[0].startswith("plain")]
+
+    return {
+        "5 folds instead of one split": swapped("one split", "5 folds"),
+        "both rings instead of 5 folds": swapped("5 folds", "both rings"),
+        "both rings instead of ring 1": swapped("ring 1", "both rings"),
+        "curves smoothed": swapped("best:", "smooth:"),
+        "half log loss instead of balanced accuracy alone": swapped(": balanced accuracy", f": {half}"),
+        "half log loss instead of accuracy alone": swapped(": accuracy", ": acc. 0.5 + log loss 0.5"),
+        "balanced accuracy instead of accuracy": swapped(": accuracy", ": balanced accuracy"),
+        "half log loss, half balanced accuracy instead of log loss alone": swapped(": log loss", f": {half}"),
+        "a Gaussian process instead of own scores": swapped("smooth:", "GP:"),
+        "that process stiffer": swapped("GP:", "stiff:"),
+        "that process with the noise of the folds": swapped("GP:", "noise of folds:"),
+        "a forest instead of the process": swapped("GP:", "forest:"),
+        "a sum of curves instead of the process": swapped("GP:", "additive:"),
+        "a race on ring 2 instead of ring 2 for all": [
+            (name, name.replace("GP:", "GP, race:").removesuffix(", both rings"))
+            for name in names
+            if name.replace("GP:", "GP, race:").removesuffix(", both rings") in names and name.startswith("GP:")
+        ],
+        "the simplest that is as good": [
+            *swapped("GP:", "GP, ties:"),
+            *swapped("rg.search, best", "rg.search, answer"),
+        ],
+        "the last epoch for all": swapped("GP:", "GP, last epoch:"),
+        "fold models averaged instead of a refit": [
+            *swapped("best:", "ensemble of best:"),
+            *swapped("GP:", "ensemble of 1 by GP:"),
+        ],
+        "three recipes averaged instead of one": swapped("ensemble of 1", "ensemble of 3"),
+        "ten recipes averaged instead of one": swapped("ensemble of 1", "ensemble of 10"),
+    }
+
+
+def effects(judged: Sequence[Sequence[dict[str, Judged]]]) -> str:
+    """What each step changes in each score, on the mean over all pairs of rules that differ in it alone, in points."""
+    rows = [f"| step | pairs | {' | '.join(SCORES)} |", "| --- | --- " + "| --- " * len(SCORES) + "|"]
+    for step, pairs in steps(list(judged[0][0])).items():
+        of_data = [
+            [np.mean([one[new].tested - one[old].tested for old, new in pairs], 0) * 100 for one in found]
+            for found in judged
+        ]
+        cells = []
+        for number in range(len(SCORES)):
+            means, errors = zip(*(mean_and_error(np.array(own)[:, number]) for own in of_data), strict=True)
+            cells.append(f"{np.mean(means):+.2f} ± {np.sqrt(np.square(errors).sum()) / len(errors):.2f}")
+        rows.append(f"| {step} | {len(pairs)} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
 def table(of_rule: dict[str, Line]) -> str:
     """A row for each rule, the best first."""
     names = [
@@ -537,6 +594,9 @@ def main() -> None:
         seeds = banks.seeds(options.out, name)
         if len(seeds) > 1:
             judged[name] = [judge_all(banks.load(options.out, name, seed), options.draws) for seed in seeds]
+    for own in dict.fromkeys([*((name,) for name in judged), tuple(judged)]):
+        if own:
+            print(f"\n## what each step changes: {', '.join(own)}\n\n{effects([judged[name] for name in own])}")
     report: dict[str, dict[str, dict[str, Line]]] = {}
     for number, score in enumerate(SCORES):
         found = {f"{name}, {len(own)} splits": lines(own, number) for name, own in judged.items()}
