@@ -157,6 +157,17 @@ def test_what_the_model_brings_is_off_in_plain_and_varied_in_the_others():
     assert all(recipe["dropout"] == 0 for recipe in recipes[2:])
 
 
+def test_what_stays_is_in_all_but_the_model_as_given_and_plain():
+    model = classifier(keras.layers.Dense(8, "relu", name="hidden"), keras.layers.Dropout(0.5))
+    techniques = {"l2": None, "label_smoothing": 0.1, "learning_rate": (1e-3, 1e-1)}
+    study = rg.search(model, X, Y, techniques, storage="sqlite://", **QUICK | {"trials": 14})
+    recipes = [trial.recipe for trial in study._found.trials]
+    assert recipes[:2] == [rg.Recipe({}), rg.Recipe({"dropout": 0.0})]
+    assert all(recipe["label_smoothing"] == 0.1 and recipe["dropout"] == 0 for recipe in recipes[2:])
+    assert [recipe.learning_rate for recipe in recipes[:5]] == [None] * 5  # each technique alone has the model's own
+    assert any(recipe.learning_rate for recipe in recipes[5:])
+
+
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
 def test_a_score_by_name_is_what_scikit_learn_says():
     study = searched(score="balanced_accuracy", techniques=["dropout"], trials=4)
@@ -221,6 +232,16 @@ def test_members_that_diverge_are_counted_and_not_chosen():
     assert len(broken) > 0
     assert broken["score"].isna().any()  # others were finite for an epoch or two
     assert np.isfinite(study.score.value)
+
+
+def test_a_model_that_diverges_as_given_is_helped_by_what_does_not():
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1e6), "mse")
+    study = rg.search(model, X, X[:, 0], {"learning_rate": (1e-3, 1e-2), "l2": None}, storage="sqlite://", **QUICK)
+    assert study.table["score"].isna()[0]
+    assert study.verdict == "helps"
+    assert study.recipe.learning_rate is not None
+    assert "diverges as given" in str(study)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from regularity.study._cells import Design
 from regularity.study._choosing import paired_error
 
 _SMOOTHED = 5  # epochs over which a curve is averaged before its best epoch is taken
-_FITTED = 300  # candidates from which the surrogate learns how far each strength reaches
+_FITTED = 150  # candidates from which the surrogate learns how far each strength reaches
 
 
 @dataclass
@@ -29,6 +29,7 @@ class Trial:
         point: Strengths that are on, by key of the space.
         curves: Scores of its members after each epoch, of (cells, epochs, sets, scores).
         rings: How many rings of cells have been trained.
+        in_space: Whether its point says all of it, so that it has neighbours.
         of_length: Whether it depends on how long training is, so that it can't be cut short.
         diverged: Members whose weights or loss ceased to be finite.
         seconds: Since the study began, when it was finished.
@@ -42,6 +43,7 @@ class Trial:
     point: dict[str, Any]
     curves: np.ndarray = field(default_factory=lambda: np.zeros(0))
     rings: int = 0
+    in_space: bool = True
     of_length: bool = False
     diverged: int = 0
     seconds: float = 0.0
@@ -94,15 +96,18 @@ def standing(
         [best_epoch(_mean(c) @ (weights / spread), t.of_length) for c, t in zip(curves, trials, strict=True)]
     )
     score = np.array([_mean(c)[e] for c, e in zip(curves, epochs, strict=True)])
-    given = {rings: _by_fold(trials[0], rings, design, without)[:, epochs[0]] for rings in {t.rings for t in trials}}
-    paired = np.array([c[:, e] - given[t.rings] for c, e, t in zip(curves, epochs, trials, strict=True)])
+    # where the model as given diverges, another has to be what all are measured against
+    base = next((i for i, s in enumerate(score) if np.isfinite(s).all()), 0)
+    paired = np.array(
+        [_paired(t, e, trials[base], epochs[base], design, without) for t, e in zip(trials, epochs, strict=True)]
+    )
     by_fold = paired @ (weights / spread)  # (trials, folds)
     merit = _mean(by_fold.T)
     error = np.array([_error(d[:, 0], design.share) for d in paired])
     counts = np.array([len(design.views(t.rings, without)) for t in trials])
-    strange = any(trial.name == "plain" for trial in trials)  # then the first has strengths that are no point
-    expected = surrogate(encoded, np.where((np.arange(len(trials)) == 0) & strange, np.nan, merit), counts)
-    expected[0] = 0.0 if np.isfinite(merit[0]) else np.nan  # everything is measured against it: no surrogate needed
+    points = np.array([trial.in_space for trial in trials])
+    expected = np.where(points, surrogate(encoded, np.where(points, merit, np.nan), counts), merit)
+    expected[base] = 0.0 if np.isfinite(merit[base]) else np.nan  # no surrogate needed
     return Standing(epochs + 1, score, merit, expected, by_fold, _mean(np.moveaxis(paired[..., 0], 1, 0)), error)
 
 
@@ -117,6 +122,12 @@ def _by_fold(trial: Trial, rings: int, design: Design, without: int | None) -> n
     seen = list(of_fold)
     found[np.ix_(seen)] = np.where(np.isnan(found[seen]).any(0), np.nan, found[seen])
     return found
+
+
+def _paired(trial: Trial, epoch: int, base: Trial, at: int, design: Design, without: int | None) -> np.ndarray:
+    """A trial's scores less those of another on the same cells, of (folds, scores)."""
+    rings = min(trial.rings, base.rings)
+    return _by_fold(trial, rings, design, without)[:, epoch] - _by_fold(base, rings, design, without)[:, at]
 
 
 def _mean(by_fold: np.ndarray) -> np.ndarray:
@@ -226,10 +237,14 @@ def choose(trials: Sequence[Trial], at: Standing, share: float) -> Choice:
     error = np.array([_error(own - at.by_fold[best], share) for own in at.by_fold])
     as_good = at.expected >= at.expected[best] - np.nan_to_num(error)
     named = {trial.name: i for i, trial in enumerate(trials) if trial.name}
-    floor = np.nanmax([at.expected[i] for i in named.values()])
+    floor = max((at.expected[i] for i in named.values() if np.isfinite(at.expected[i])), default=-np.inf)
     # a sampler may draw nothing at all: that is one of those with a name once more
     better = [i for i, trial in enumerate(trials) if as_good[i] and at.expected[i] > floor and trial.point]
-    answer = min(better, key=lambda i: (trials[i].techniques, -at.expected[i]), default=named["as given"])
+    answer = min(
+        better,
+        key=lambda i: (trials[i].techniques, -at.expected[i]),
+        default=best if np.isnan(at.expected[named["as given"]]) else named["as given"],
+    )
     singles = [i for i, trial in enumerate(trials) if trial.techniques == 1 and np.isfinite(at.expected[i])]
     single = max(singles, key=lambda i: at.expected[i], default=named["as given"])
     plain = named.get("plain", named["as given"])

@@ -33,9 +33,9 @@ from regularity.recipe import Recipe, sites_of
 from regularity.study._cells import design_of
 from regularity.study._folds import checked_seed, data_and_splits
 from regularity.study._members import Members
-from regularity.study._rule import Choice, Standing, Trial, choose, ruled_out, standing
+from regularity.study._rule import Standing, Trial, choose, ruled_out, standing
 from regularity.study._scores import proper, scoring
-from regularity.study._space import space_of
+from regularity.study._space import brought, space_of
 from regularity.study._store import Store, packed, quiet_optuna, unpacked
 from regularity.study._study import Found, Judged, Settled, Study
 from regularity.study._watch import Watch
@@ -205,9 +205,9 @@ class _Search:
         with Pool(lanes()) as pool:
             self.explore(pool)
             self.race(pool)
-            chosen, judged, weights = self.judge(pool)
+            found = self.judge(pool)
         self.store.note("seconds", self.elapsed)
-        return Found(self.trials, self._standing(), chosen, judged, weights)
+        return found
 
     # -- explore ---------------------------------------------------------------------------------------------------
 
@@ -267,7 +267,7 @@ class _Search:
 
     def _start(self) -> list[tuple[str, dict[str, Any]]]:
         """The candidates to begin with: as given, plain, and each technique alone."""
-        named = [("as given", {})] + ([("plain", {})] if self.members_of.off else [])
+        named = [("as given", {})] + ([("plain", {})] if brought(self.model) else [])
         return [*named, *(("", point) for point in self.space.singles(_SINGLES))]
 
     def _ask(self, asked: int, many: int) -> list[Trial]:
@@ -281,9 +281,14 @@ class _Search:
                 trial = trial or new
             else:
                 self._running(trial)
+            trial.in_space = not trial.name or self._is_point(trial.name)
             trial.of_length = self.members_of.is_of_length(trial.recipe)
             job.append(trial)
         return job
+
+    def _is_point(self, name: str) -> bool:
+        """Whether a candidate with a name is one that the space has: it has none of what the model brings, or that stays."""
+        return not self.space.fixed and not (name == "as given" and self.members_of.off)
 
     def _running(self, trial: Trial) -> None:
         """Note a candidate of an earlier run in the mirror, as one that has been asked for."""
@@ -302,10 +307,11 @@ class _Search:
         named = ""
         if number < len(self.start):
             named, point = self.start[number]
-            if named == "as given" and self.members_of.off:  # what it brings is no point of the space
-                given = Trial(number, named, Recipe({}), {})
-                self._running(given)
-                return given
+            if named and not self._is_point(named):
+                recipe = Recipe({}) if named == "as given" else Recipe(brought(self.model))
+                trial = Trial(number, named, recipe, {}, in_space=False)
+                self._running(trial)
+                return trial
             with quiet_optuna():
                 self.mirror.enqueue_trial(self.space.enqueued(point))
         if self.own_sampler:
@@ -423,7 +429,7 @@ class _Search:
 
     # -- judge -----------------------------------------------------------------------------------------------------
 
-    def judge(self, pool: Pool) -> tuple[Choice, Judged, list[list[np.ndarray]]]:
+    def judge(self, pool: Pool) -> Found:
         """Score what is chosen without a fold on that fold, beside the model as given, plain and the best single technique."""
         final = self._standing()
         chosen = choose(self.trials, final, self.design.share)
@@ -461,8 +467,8 @@ class _Search:
                 weights[c] = outcome.weights
                 self.store.keep_weights(names[c], outcome.weights)
             self.store.note(f"judged {self.trials[i].number} {e} {c} {s}", scores)
-        found = [each for each in weights if each is not None]
-        return chosen, Judged(contestants, self._judged_folds(contestants, seeds)), found
+        judged = Judged(contestants, self._judged_folds(contestants, seeds))
+        return Found(self.trials, final, chosen, judged, [each for each in weights if each is not None])
 
     def _judged_seeds(self, wanted: int) -> int:
         if self.seconds is None:

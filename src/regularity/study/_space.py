@@ -83,7 +83,7 @@ class Space:
     Args:
         entries: Recipe keys, each with a range `(low, high)`, a number that stays, None for the technique's own range, or a
             mapping with `strength` (one of these) and `schedule` (a name or a list of names). 'Off' is always tried
-            beside a range. The key `learning_rate` has a range or a number.
+            beside a range. The key `learning_rate` has a range or a number; 'off' is the optimizer's own.
 
     Raises:
         ValueError: If a key is not one of a recipe, or a range is none of the technique's.
@@ -168,7 +168,7 @@ class Space:
         """The point that a trial of Optuna suggests."""
         point: dict[str, Any] = {}
         for dimension in self.dimensions:
-            if dimension.technique is not None and not trial.suggest_categorical(f"{dimension.key} on", [False, True]):
+            if not trial.suggest_categorical(f"{dimension.key} on", [False, True]):
                 continue
             if dimension.scale == "reverse_log":
                 inner = trial.suggest_float(f"1 - {dimension.key}", 1 - dimension.high, 1 - dimension.low, log=True)
@@ -186,8 +186,7 @@ class Space:
         parameters: dict[str, Any] = {}
         for dimension in self.dimensions:
             on = dimension.key in point
-            if dimension.technique is not None:
-                parameters[f"{dimension.key} on"] = on
+            parameters[f"{dimension.key} on"] = on
             if on and dimension.scale == "reverse_log":
                 parameters[f"1 - {dimension.key}"] = 1 - point[dimension.key]
             elif on:

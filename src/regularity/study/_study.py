@@ -112,7 +112,10 @@ class Study:
         A paired one-sided test at 5 %, which the choice must pass besides being better than the model as given by more
         than a paired standard error among all candidates.
         """
-        real = helps(self._differences("as given"), self._settled.design.share)
+        answer, given = self._found.judged.scores["answer"], self._found.judged.scores["as given"]
+        real = helps(answer - given, self._settled.design.share)
+        if np.isnan(given).any() and np.isfinite(answer).all():
+            return "helps"  # the model as given diverges, and this does not
         return "helps" if real and self._found.choice.answer != 0 and not self._found.choice.tied else "not separable"
 
     @property
@@ -195,6 +198,8 @@ class Study:
 
     def __str__(self) -> str:
         """The answer in words."""
+        if np.isnan(self.as_given.value) and self.verdict == "helps":
+            return f"The model diverges as given; with {_listed(self.best)} it does not: {self.score_name} {_pm(self.score)}."
         mean, low, high = interval(self._differences("as given"), self._settled.design.share)
         what = f"{self.score_name} {mean:+.3g} [{low:+.3g}, {high:+.3g}] against the model as given"
         unseen = (
