@@ -18,7 +18,7 @@ __all__ = ["RegularizedClassifier", "RegularizedRegressor"]
 
 _TRIALS = 50
 _CATEGORIES = 50  # of a column; rarer ones are taken together
-_ROWS_AT_ONCE = 4096
+_BLOCK = 256  # rows that are predicted together
 
 
 class _Regularized(BaseEstimator):
@@ -102,8 +102,10 @@ class _Regularized(BaseEstimator):
     def _outputs(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         x = self._prepared(self._inputs(X))
-        parts = [np.asarray(self.model_(x[i : i + _ROWS_AT_ONCE])) for i in range(0, len(x), _ROWS_AT_ONCE)]
-        return np.concatenate(parts).astype("float64")
+        # in blocks of one size: a row's rounding depends on where in a product it stands, at its end above all
+        blocks = np.pad(x, [(0, -len(x) % _BLOCK), (0, 0)]).reshape(-1, _BLOCK, x.shape[1])
+        found = np.concatenate([np.asarray(self.model_(block)) for block in blocks])
+        return found[: len(x)].astype("float64")
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the study, which holds the data."""
