@@ -129,7 +129,16 @@ def test_where_all_diverge_the_error_says_so():
     trials = given_and(trial(1, 0.5))
     for one in trials:
         one.curves[:] = np.nan
+        one.diverged = len(one.curves)
     with pytest.raises(ValueError, match="Every candidate diverged"):
+        choose(trials, stand(trials), DESIGN.share)
+
+
+def test_where_all_are_finite_and_the_score_is_none_the_error_says_so():
+    trials = given_and(trial(1, 0.5))
+    for one in trials:
+        one.curves[:] = np.nan
+    with pytest.raises(ValueError, match="score is not a number on the held-out rows"):
         choose(trials, stand(trials), DESIGN.share)
 
 

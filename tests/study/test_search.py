@@ -8,7 +8,7 @@ import optuna
 import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import ShuffleSplit
+from sklearn.model_selection import LeaveOneOut, ShuffleSplit
 
 import regularity as rg
 from regularity.study._search import _seconds
@@ -242,6 +242,17 @@ def test_a_model_that_diverges_as_given_is_helped_by_what_does_not():
     assert study.verdict == "helps"
     assert study.recipe.learning_rate is not None
     assert "diverges as given" in str(study)
+
+
+def test_where_all_diverge_or_no_fold_has_a_score_the_error_says_which():
+    model = classifier()
+    model.compile(keras.optimizers.SGD(1e30), "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match=r"Every candidate diverged.*learning rate"):
+        searched(model=model, techniques=["l2"], trials=3, folds=2)
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    with pytest.raises(ValueError, match=r"score is not a number.*fewer folds"):
+        searched(model=model, techniques=["l2"], x=X[:8], y=X[:8, 0], trials=3, folds=LeaveOneOut())
 
 
 @pytest.mark.parametrize(

@@ -227,8 +227,13 @@ def choose(trials: Sequence[Trial], at: Standing, share: float) -> Choice:
     """Choose among candidates as they stand.
 
     Raises:
-        ValueError: If the model as given, or every other candidate, diverged.
+        ValueError: If the model as given, or every other candidate, diverged, or the score is not a number on any fold.
     """
+    if np.isnan(at.expected).all() and not any(trial.diverged for trial in trials):
+        raise ValueError(
+            "The score is not a number on the held-out rows of any candidate: folds may be too small for it. Take fewer "
+            "folds, or another with `score`."
+        )
     if np.isnan(at.expected).all():
         raise ValueError(
             "Every candidate diverged: weights or loss ceased to be finite. Lower the learning rate or scale the inputs."

@@ -389,6 +389,8 @@ class _Search:
         expected = self._standing().expected
         order = [i for i in np.argsort(-np.nan_to_num(expected, nan=-np.inf)) if np.isfinite(expected[i])]
         leaders = sorted({*named, *order[:many]})
+        if not order:
+            return  # `choose` says what is the matter
         for ring in range(1, rings):
             wanted = [self.trials[i] for i in leaders if self.trials[i].rings == ring]
             wanted = [trial for trial in wanted if not self._recall(trial, ring)]
@@ -410,6 +412,8 @@ class _Search:
                     found = packed(trial.curves[-cells:])
                     self.store.note(f"ring {trial.number} {ring}", {"curves": found, "diverged": trial.diverged})
             at = self._standing()
+            if not np.isfinite(at.expected[leaders]).any():
+                return
             gone = ruled_out(self.trials, at, [i for i in leaders if np.isfinite(at.expected[i])], self.design.share)
             leaders = [i for i in leaders if i in named or (i not in gone and np.isfinite(at.expected[i]))]
 
