@@ -20,7 +20,7 @@ __all__ = ["RegularizedClassifier", "RegularizedRegressor"]
 
 _TRIALS = 50
 _CATEGORIES = 50  # of a column; rarer ones are taken together
-_BLOCK = 1024  # rows that are predicted together: a few milliseconds more for one, a third of the time of 256 for many
+_BLOCK = 1024  # rows that are predicted together: for many in less than half the time of 256, one waits 6 ms longer
 
 
 class _Regularized(BaseEstimator):
