@@ -585,6 +585,7 @@ def main() -> None:
     parser.add_argument("--judge", action="store_true", help="train nothing")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all numbers there, too")
     options = parser.parse_args()
+    os.environ["KERAS_BACKEND"] = "jax"  # Keras is imported with the first bank
     if not options.judge:
         for seed in range(options.splits):
             for name in options.data:
