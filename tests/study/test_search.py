@@ -217,9 +217,51 @@ def test_a_technique_that_trains_apart_and_a_schedule():
     assert table["learning_rate"].dropna().between(1e-3, 1e-1).all()
 
 
-def test_another_sampler_of_optunas():
-    study = searched(sampler=optuna.samplers.RandomSampler(seed=3), trials=12)
-    assert len(study.table) == 12
+@pytest.mark.parametrize("sampler", [optuna.samplers.RandomSampler, optuna.samplers.TPESampler])
+def test_another_sampler_of_optunas_goes_on_where_it_was(sampler, tmp_path):
+    whole = searched(sampler=sampler(seed=3), trials=12, name="whole")
+    searched(tmp_path / "some.db", sampler=sampler(seed=3), trials=9, name="some")
+    same(searched(tmp_path / "some.db", sampler=sampler(seed=3), trials=12, name="some"), whole)
+    other = searched(tmp_path / "some.db", sampler=sampler(), trials=14, name="some")
+    pd.testing.assert_frame_equal(other.table.loc[:11, ["l2", "dropout"]], whole.table[["l2", "dropout"]])
+
+
+def test_a_sampler_that_has_no_more_ends_the_search():
+    grid = optuna.samplers.GridSampler({"dropout on": [True], "dropout": [0.1, 0.2, 0.4, 0.5]})
+    study = rg.search(
+        classifier(), X, Y, {"dropout": (0.05, 0.7)}, sampler=grid, storage="sqlite://", **QUICK | {"trials": 40}
+    )
+    assert set(study.table["dropout"]) >= {0.1, 0.2, 0.4, 0.5}
+    assert len(study.table) < 40
+
+
+def test_an_interrupted_search_within_a_budget_goes_on(tmp_path, monkeypatch):
+    from regularity.study._store import Store
+
+    quick = {"trials": None, "budget": "9s"}
+    add, kept = Store.add, []
+
+    def interrupted(self, trial, value):
+        add(self, trial, value)
+        kept.append(trial.number)
+        if len(kept) == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        searched(tmp_path / "one.db", name="one", **quick)
+    monkeypatch.setattr(Store, "add", add)
+    study = searched(tmp_path / "one.db", name="one", **quick)
+    assert len(study.table) > 5
+
+    # one that came to its end within a budget has it spent
+    monkeypatch.setattr("regularity.population._train.Trainer.submit", lambda *a: pytest.fail("trained again"))
+    same(searched(tmp_path / "one.db", name="one", **quick), study)
+
+
+def test_leaders_get_no_more_rings_where_there_are_more_folds():
+    study = searched(folds=10, trials=3)
+    assert study.table["members"].max() <= 4 * 10
 
 
 def test_members_that_diverge_are_counted_and_not_chosen():

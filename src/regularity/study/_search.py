@@ -38,7 +38,7 @@ from regularity.study._scores import proper, scoring
 from regularity.study._space import brought, space_of
 from regularity.study._store import Store, packed, quiet_optuna, unpacked
 from regularity.study._study import Found, Judged, Settled, Study
-from regularity.study._watch import Watch
+from regularity.study._watch import Pace, Watch
 
 _EPOCHS = 50
 _BUDGET = 300.0  # seconds, when neither trials nor a budget are given
@@ -48,7 +48,7 @@ _LEADERS = 8
 _RINGS = 4  # that a leader gets at most
 _JUDGED_SEEDS = 3
 _WEIGHTS = (0.5, 0.5)  # of the user's score and of the log loss, see docs/choosing.md
-_RESERVE = 0.25  # share of a budget that is at least left for race and judging
+_RESERVE = 0.4  # share of a budget that is at most left for race and judging
 
 
 def search(
@@ -189,24 +189,35 @@ class _Search:
         self.kept = store.trials()
         earlier = max((trial.seconds for trial in self.kept.values()), default=0.0)
         self.begun = settled.begun - max(earlier, store.noted("seconds") or 0.0)
+        ended = store.noted("ended")  # the budget with which an earlier run came to its end
+        self.is_over = self.seconds is not None and ended is not None and self.seconds <= ended
         self.trials: list[Trial] = []
         self.waiting: deque[tuple[list[Trial], Callable[[], list[Outcome]] | None]] = deque()
-        self.members = self.first_members = 0
-        self.first_at = 0.0
+        self.pace = Pace()
+        self.exhausted = False
         self.in_sight = 0
         # asked from memory: a database takes ten times as long for each
         with quiet_optuna():
             self.mirror = optuna.create_study(direction="maximize", sampler=sampler)
+        self.mirror.stop = (
+            self._stop_asking
+        )  # what a grid calls when it has no more; Optuna's own works in `optimize` only
+        self.in_mirror: dict[int, int] = {}
         self.own_sampler = sampler is None
         self.start = self._start()
         self.trainer = Trainer(model, plan, 64 * len(design.rings[0]))
 
     def run(self) -> Found:
         with Pool(lanes()) as pool:
-            self.explore(pool)
-            self.race(pool)
+            while True:
+                self.explore(pool)
+                self.race(pool)
+                if not self._time_for_more:
+                    break
             found = self.judge(pool)
-        self.store.note("seconds", self.elapsed)
+        if not self.is_over:
+            self.store.note("seconds", self.elapsed)
+            self.store.note("ended", self.seconds)
         return found
 
     # -- explore ---------------------------------------------------------------------------------------------------
@@ -222,48 +233,70 @@ class _Search:
         in_job = max(1, size // ring)
         ahead = max(2, -(-2 * len(pool.lanes) * size // (in_job * ring)))
         before = self.store.noted("in_job") or [in_job, ahead]
-        in_job, ahead = before
         if self.store.noted("in_job") is None:
             self.store.note("in_job", before)
-        self.in_sight = in_job * (ahead + 1)
-        asked = 0
+        self.in_job, ahead = before
+        self.in_sight = self.in_job * (ahead + 1)
+        asked = len(self.trials)
         while True:
-            while len(self.waiting) < ahead and self._may_ask(asked, in_job):
-                job = self._ask(asked, in_job if self.count is None else min(in_job, self.count - asked))
+            while len(self.waiting) < ahead and self._may_ask(asked, len(pool.lanes) * size):
+                job = self._ask(asked, self.in_job if self.count is None else min(self.in_job, self.count - asked))
                 asked += len(job)
                 self.waiting.append((job, self._submit(job, pool)))
             if not self.waiting:
                 return
             self._tell(*self.waiting.popleft())
 
-    def _may_ask(self, asked: int, in_job: int) -> bool:
-        if self.count is not None and asked >= self.count:
+    def _may_ask(self, asked: int, at_once: int) -> bool:
+        """Whether there is need and time for a job more; `at_once` members train side by side."""
+        if self.exhausted or (self.count is not None and asked >= self.count):
             return False
         if self.seconds is None or asked < len(self.kept):
             return True
-        if asked < min(len(self.start), 3):
+        if self.is_over:
+            return False
+        ring = len(self.design.rings[0])
+        waiting = sum(len(job) for job, _ in self.waiting) * ring
+        if asked < 2:
             return True
-        drain = sum(len(job) for job, _ in self.waiting) * len(self.design.rings[0]) * self._per_member
-        left = max(_RESERVE * self.seconds, 1.2 * self._reserve)
-        return self.elapsed + drain + in_job * len(self.design.rings[0]) * self._per_member < self.seconds - left
+        if self.pace.seconds is None:  # as many as there is room for, until it shows how long they take
+            return waiting < at_once and self._left > 0
+        cost = (waiting + self.in_job * ring) * self._per_member
+        return self.elapsed + cost + self._reserve < self.seconds
 
     @property
     def elapsed(self) -> float:
         return time.monotonic() - self.begun
 
     @property
+    def _left(self) -> float:
+        if self.seconds is None:
+            return math.inf
+        return 0.0 if self.is_over else self.seconds - self.elapsed
+
+    @property
+    def _time_for_more(self) -> bool:
+        """Whether race and judging leave time for further candidates, which are raced again then."""
+        if self.seconds is None or self.is_over or self.exhausted or len(self.trials) == self.count:
+            return False
+        return self._left > self._reserve + 2 * self.in_job * len(self.design.rings[0]) * self._per_member
+
+    @property
     def _per_member(self) -> float:
-        """Seconds that a member takes, all lanes at work; what compiled first is left out once there is more."""
-        if self.members > self.first_members:
-            return (self.elapsed - self.first_at) / (self.members - self.first_members)
-        return self.elapsed / max(self.members, 1)
+        """Seconds that a member takes, all lanes at work; nothing before one has been trained."""
+        return self.epochs * (self.pace.seconds or 0.0)
 
     @property
     def _reserve(self) -> float:
-        """Seconds that race and judging take at least."""
-        ring = len(self.design.rings[0])
-        judged = 4 * sum(len(cell.held) > 0 for cell in self.design.outer)
-        return (_LEADERS * ring + judged) * self._per_member + 0.5 * self.first_at
+        """Seconds that are left for race and judging: for a ring and all seeds, where that is not too much of a budget."""
+        assert self.seconds is not None
+        wanted = _LEADERS * len(self.design.rings[0]) * self._per_member + self._judging(_JUDGED_SEEDS)
+        return max(self._judging(1), min(wanted, _RESERVE * self.seconds))
+
+    def _judging(self, seeds: int) -> float:
+        """Seconds that judging takes: as many members as there may be, and half as much to compile as there was at first."""
+        members = 4 * seeds * sum(len(cell.held) > 0 for cell in self.design.outer)
+        return members * self._per_member + 0.5 * self.pace.compiling
 
     def _start(self) -> list[tuple[str, dict[str, Any]]]:
         """The candidates to begin with: as given, plain, and each technique alone."""
@@ -274,11 +307,15 @@ class _Search:
         job: list[Trial] = []
         for number in range(asked, asked + many):
             trial = self.kept.get(number)
-            # the sampler sees more of one that it asked for and that is under way than of one that is only noted: what
-            # may be seen by a new candidate is asked for again, and comes out the same
-            if trial is None or (self.own_sampler and number >= len(self.kept) - self.in_sight):
+            # TPE sees more of one that it asked for and that is under way than of one that is only noted: what may be
+            # seen by a new candidate is asked for again, and comes out the same. Of another sampler nobody knows what it
+            # keeps to itself, so it is asked for all.
+            if trial is None or not self.own_sampler or number >= len(self.kept) - self.in_sight:
                 new = self._new(number, job)
                 trial = trial or new
+                if trial.parameters != new.parameters:  # a sampler without a seed
+                    self._forget(number)
+                    self._running(trial)
             else:
                 self._running(trial)
             trial.in_space = not trial.name or self._is_point(trial.name)
@@ -296,9 +333,20 @@ class _Search:
 
         state = optuna.trial.TrialState.RUNNING
         with quiet_optuna():
+            self.in_mirror[trial.number] = len(self.mirror.get_trials(deepcopy=False))
             self.mirror.add_trial(
                 optuna.create_trial(state=state, params=trial.parameters, distributions=trial.distributions)
             )
+
+    def _forget(self, number: int) -> None:
+        """Tell the mirror that nothing became of what it last suggested for a number."""
+        import optuna
+
+        with quiet_optuna():
+            self.mirror.tell(self.in_mirror[number], state=optuna.trial.TrialState.FAIL)
+
+    def _stop_asking(self) -> None:
+        self.exhausted = True
 
     def _new(self, number: int, job: Sequence[Trial]) -> Trial:
         """A candidate that the start has or the sampler suggests; within a job all are of one structure."""
@@ -326,13 +374,21 @@ class _Search:
                 self.mirror.sampler = sampler
         with quiet_optuna():
             trial = self.mirror.ask()
+            self.in_mirror[number] = trial.number
             point = self.space.suggested(trial)
         recipe = self.space.recipe(point, self.members_of.off)
         return Trial(number, named, recipe, point, parameters=trial.params, distributions=trial.distributions)
 
     def _submit(self, job: Sequence[Trial], pool: Pool) -> Callable[[], list[Outcome]] | None:
         tasks = [task for trial in job if not trial.rings for task in self._tasks(trial, 0)]
-        return self.trainer.submit(tasks, pool, self.watch.advance) if tasks else None
+        return self._train(tasks, pool) if tasks else None
+
+    def _train(self, tasks: Sequence[Task], pool: Pool) -> Callable[[], list[Outcome]]:
+        def advance(epochs: int) -> None:
+            self.pace.advance(epochs)
+            self.watch.advance(epochs)
+
+        return self.trainer.submit(tasks, pool, advance)
 
     def _tell(self, job: Sequence[Trial], wait: Callable[[], list[Outcome]] | None) -> None:
         """Note what became of a job's candidates, here, in the mirror and in the store."""
@@ -340,7 +396,6 @@ class _Search:
 
         outcomes = wait() if wait is not None else []
         ring = len(self.design.rings[0])
-        self.members += len(outcomes)
         new = [trial for trial in job if not trial.rings]
         for i, trial in enumerate(new):
             self._take(trial, outcomes[i * ring : (i + 1) * ring])
@@ -351,12 +406,13 @@ class _Search:
             value = self._value(trial)
             with quiet_optuna():
                 if np.isfinite(value):
-                    self.mirror.tell(trial.number, value)
+                    self.mirror.tell(self.in_mirror[trial.number], value)
                 else:
-                    self.mirror.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        if new and not self.first_at:
-            self.first_at, self.first_members = self.elapsed, self.members
-        self.watch.told([self._value(trial) for trial in self.trials])
+                    self.mirror.tell(self.in_mirror[trial.number], state=optuna.trial.TrialState.FAIL)
+        self._show(f"{sum(len(job) for job, _ in self.waiting)} in training")
+
+    def _show(self, doing: str) -> None:
+        self.watch.told([self._value(trial) for trial in self.trials], doing)
 
     def _value(self, trial: Trial) -> float:
         """What Optuna is told: the mean score at the epoch at which it is best."""
@@ -381,31 +437,33 @@ class _Search:
 
     def race(self, pool: Pool) -> None:
         """Train the leaders on further rings; who falls behind by more than chance loses the rest."""
-        rings = max(_RINGS, len(self.design.rings))
-        if all(trial.rings == 0 for trial in self.trials):
+        if self.seconds is not None:  # time, not the order of things, has decided who was raced before
+            for trial in self.trials:
+                while self._recall(trial, trial.rings):
+                    pass
+        if self.is_over:
             return
         named = [i for i, trial in enumerate(self.trials) if trial.name]
         many = min(_LEADERS, max(2, len(self.trials) // 4))
         expected = self._standing().expected
         order = [i for i in np.argsort(-np.nan_to_num(expected, nan=-np.inf)) if np.isfinite(expected[i])]
-        leaders = sorted({*named, *order[:many]})
+        leaders = list(dict.fromkeys([*named, *order[:many]]))  # the best first, after those with a name
         if not order:
             return  # `choose` says what is the matter
-        for ring in range(1, rings):
+        for ring in range(1, _RINGS):
             wanted = [self.trials[i] for i in leaders if self.trials[i].rings == ring]
             wanted = [trial for trial in wanted if not self._recall(trial, ring)]
             cells = len(self.design.ring(ring))
-            left = None if self.seconds is None else self.seconds - self.elapsed
-            if (
-                wanted
-                and left is not None
-                and left < 1.2 * (len(wanted) * cells * self._per_member + self._reserve / 2)
-            ):
-                break
+            # one ring more is worth more than further seeds in judging, further rings are not
+            left = self._left - self._judging(1 if ring == 1 else _JUDGED_SEEDS)
+            if wanted and left < len(wanted) * cells * self._per_member:
+                wanted = wanted[: max(0, int(left / (cells * self._per_member)))]
+                if len(wanted) <= len(named):
+                    return
             if wanted:
+                self._show(f"racing {len(wanted)}")
                 tasks = [task for trial in wanted for task in self._tasks(trial, ring)]
-                outcomes = self.trainer.submit(tasks, pool, self.watch.advance)()
-                self.members += len(outcomes)
+                outcomes = self._train(tasks, pool)()
                 for i, trial in enumerate(wanted):
                     mine = outcomes[i * cells : (i + 1) * cells]
                     self._take(trial, mine)
@@ -449,7 +507,7 @@ class _Search:
             for fold in cell.held:
                 wanted.update(dict.fromkeys((*contestant, c) for contestant in contestants[fold].values()))
             wanted[(*answer, c)] = None
-        seeds = self._judged_seeds(len(wanted))
+        seeds = self._judged_seeds(list(wanted))
         names = [f"{self.trials[answer[0]].number}-{answer[1]}-{c}" for c in range(len(self.design.outer))]
         weights = [self.store.weights(name) for name in names]
         todo = [
@@ -464,7 +522,8 @@ class _Search:
             number = 500_000 + c * 1000 + s
             keep = (i, e) == answer and s == 0
             tasks += self.members_of.tasks(trial.recipe, [(self.design.outer[c], number)], e, keep)
-        outcomes = self.trainer.submit(tasks, pool, self.watch.advance)() if tasks else []
+        self._show("judging")
+        outcomes = self._train(tasks, pool)() if tasks else []
         for (i, e, c, s), outcome in zip(todo, outcomes, strict=True):
             scores = outcome.held_out[-1][:, 0].tolist()
             if outcome.weights is not None:
@@ -474,11 +533,13 @@ class _Search:
         judged = Judged(contestants, self._judged_folds(contestants, seeds))
         return Found(self.trials, final, chosen, judged, [each for each in weights if each is not None])
 
-    def _judged_seeds(self, wanted: int) -> int:
-        if self.seconds is None:
-            return _JUDGED_SEEDS
-        left = self.seconds - self.elapsed - 0.3 * self.first_at
-        return int(np.clip(left / max(wanted * self._per_member, 1e-9), 1, _JUDGED_SEEDS))
+    def _judged_seeds(self, wanted: Sequence[tuple[int, int, int]]) -> int:
+        """How many seeds there is time for, and no fewer than an earlier run has judged."""
+        before = min(sum(self._judged(i, e, c, s) is not None for s in range(_JUDGED_SEEDS)) for i, e, c in wanted)
+        once = sum(e for _, e, _ in wanted) * (self.pace.seconds or 0.0)
+        left = self._left - 0.5 * self.pace.compiling
+        affordable = _JUDGED_SEEDS if left > _JUDGED_SEEDS * once else int(left / once) if left > 0 else 0
+        return max(1, before, affordable)
 
     def _judged(self, trial: int, epochs: int, cell: int, seed: int) -> list[float] | None:
         return self.store.noted(f"judged {self.trials[trial].number} {epochs} {cell} {seed}")

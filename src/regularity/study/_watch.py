@@ -11,7 +11,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 
 class Watch:
-    """A line on standard error: best so far, trials done, time left. Quiet unless it is a terminal, or `verbose` is 0.
+    """A line on standard error: best so far, trials done and under way, time left. Quiet unless it is a terminal, or `verbose` is 0.
 
     Args:
         score: Name of the score.
@@ -48,14 +48,14 @@ class Watch:
             self._tell(epochs)
             self._show()
 
-    def told(self, values: Sequence[float]) -> None:
-        """Note the candidates that are finished, by their scores; the first is the model as given."""
+    def told(self, values: Sequence[float], doing: str) -> None:
+        """Note the candidates that are finished, by their scores, the first the model as given, and what is being done."""
         known = [value for value in values if np.isfinite(value)]
         failed = len(values) - len(known)
         with self._lock:
             done = f"{len(values)} of {self._count} trials" if self._count else f"{len(values)} trials"
             best = f"best {self._score} {max(known):.4g}" if known else "none finite"
-            self._text = f"{best}, as given {values[0]:.4g} · {done}{f', {failed} diverged' if failed else ''}"
+            self._text = f"{best}, as given {values[0]:.4g} · {done}{f', {failed} diverged' if failed else ''}, {doing}"
             self._show()
 
     def _show(self) -> None:
@@ -69,6 +69,35 @@ class Watch:
 
     def __exit__(self, *error: object) -> None:
         self._line.stop()
+
+
+class Pace:
+    """How fast a process trains, all its lanes at work, without what it compiles before it begins."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._begun = time.monotonic()
+        self._first = self._last = 0.0
+        self._epochs = 0
+
+    def advance(self, epochs: int) -> None:
+        """Count member-epochs that are done; may be called from any lane."""
+        with self._lock:
+            self._last = time.monotonic()
+            if self._first:
+                self._epochs += epochs
+            else:  # how long these took is not known apart from compiling
+                self._first = self._last
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds a member-epoch, or None before there are some."""
+        return (self._last - self._first) / self._epochs if self._epochs else None
+
+    @property
+    def compiling(self) -> float:
+        """Seconds until the first epochs were done."""
+        return self._first - self._begun if self._first else 0.0
 
 
 def _clock(seconds: float) -> str:
