@@ -15,15 +15,18 @@ KILLS = 25
 TRIALS = 60
 
 # Everything is imported once; each search then runs in a fork, which no thread of JAX has been started before. A fork
-# that has a delay ends itself without warning, so long after it began to search, or after it first wrote something.
+# that has a delay ends itself without warning, so long after it began to search, or after it first wrote something: of a trial
+# that is finished, or of a chunk in training, which is written after every epoch here.
 SCRIPT = f"""
 import os, signal, sys, threading
 os.environ["KERAS_BACKEND"] = "jax"
 import jax, keras, numpy as np, optuna, regularity as rg
 from scipy import stats
 from sklearn.gaussian_process import GaussianProcessRegressor
+from regularity.population import _checkpoints
 from regularity.study._store import Store
 rg.search, rg.train
+_checkpoints._EVERY = 0.0
 jax.config.update("jax_compilation_cache_dir", sys.argv[1])  # what is compiled is not what is tested
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -31,7 +34,7 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 def die(delay):
     threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
-def die_after_a_write(delay):
+def die_after(delay, *names):
     def then(write):
         def written(*arguments):
             write(*arguments)
@@ -39,7 +42,8 @@ def die_after_a_write(delay):
                 die(pending.pop())
         return written
     pending = [delay]
-    Store.add, Store.note = then(Store.add), then(Store.note)
+    for owner, name in names:
+        setattr(owner, name, then(getattr(owner, name)))
 
 def search(storage, table):
     rng = np.random.default_rng(0)
@@ -56,7 +60,12 @@ for line in sys.stdin:
     child = os.fork()
     if not child:
         if since != "never":
-            {{"start": die, "write": die_after_a_write}}[since](float(delay))
+            delay = float(delay)
+            {{
+                "start": lambda: die(delay),
+                "write": lambda: die_after(delay, (Store, "add"), (Store, "note")),
+                "save": lambda: die_after(delay, (_checkpoints.Checkpoint, "save")),
+            }}[since]()
         try:
             search(storage, table)
         except BaseException as error:
@@ -93,7 +102,7 @@ def test_a_search_that_is_killed_again_and_again_ends_as_one_that_is_not(searche
     random = np.random.default_rng(0)
     ended, found = [], []
     for n in range(KILLS):
-        since, longest = ("start", 3.0) if n % 5 == 0 else ("write", 0.6)
+        since, longest = [("start", 3.0), ("save", 0.1), ("write", 0.6), ("save", 0.3), ("write", 0.3)][n % 5]
         ended.append(search(tmp_path / "killed.db", killed, since, random.uniform(0, longest)))
         found.append(numbers_kept(tmp_path / "killed.db"))
         if ended[-1] == 0:  # it was faster than its end: the next begins anew

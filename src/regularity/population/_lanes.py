@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from regularity.data import Data, each, stream_batches
+from regularity.population._checkpoints import Checkpoint
 from regularity.population._compiling import compiler_options
 from regularity.population._program import Program, State
 from regularity.population._tasks import Outcome, Plan, Task, epoch_order
@@ -94,6 +95,11 @@ class Chunk:
         self.epoch = 0
         held_out = all(task.held_out for task in tasks)
         self.reads = [_Read.of([t.held_out for t in tasks]), _Read.of([_sample(t) for t in tasks])] if held_out else []
+
+    def resume(self, state: State, outcomes: list[Outcome], epoch: int) -> None:
+        """Go on from where another chunk of the same members was."""
+        self.state = self.judged = jax.device_put(state, self.device)
+        self.outcomes, self.epoch = outcomes, epoch
 
     @property
     def frozen(self) -> np.ndarray:
@@ -226,15 +232,21 @@ class RowLanes(Lanes):
         stop: threading.Event,
         advance: Callable[[int], None],
     ) -> list[Outcome]:
+        checkpoint = Checkpoint(self.plan.checkpoints, queued.tasks)
+        state, outcomes, begin = checkpoint.load() or (None, [], 0)
+        if outcomes and state is None:  # all that was left to do was to tell of it
+            return outcomes
         chunk = Chunk(self.program, self.plan, queued.tasks, device, -(-longest // self.plan.batch_size))
+        if state is not None:
+            chunk.resume(state, outcomes, begin)
         data, shared = self.place("data", self.plan.data.batch(), device), self.shared(device)
         epochs = max(task.epochs for task in queued.tasks)
-        for epoch in range(epochs):
+        for epoch in range(begin, epochs):
             if stop.is_set():
                 break
             order, tail = self._order(queued.tasks, epoch, longest, per_member)
             frozen, finite = chunk.frozen, np.ones(len(queued.tasks), bool)
-            if not epoch:  # all compile beside each other, the longest first
+            if epoch == begin:  # all compile beside each other, the longest first
                 if len(order):
                     self.compiled("advance", device, chunk.state, shared, frozen, data, order)
                 self.compiled("finish", device, chunk.state, shared, frozen, finite, data, tail)
@@ -248,7 +260,12 @@ class RowLanes(Lanes):
                 chunk.judged = self.call("restate", device, chunk.state, shared, data, order, tail)
             chunk.record(report, self.validate(chunk), self._scores(chunk, data))
             advance(sum(epoch < task.epochs for task in queued.tasks[: queued.members]))
-        return chunk.finish()
+            if checkpoint.is_due and epoch < epochs - 1:
+                checkpoint.save((jax.tree.map(np.asarray, chunk.state), chunk.outcomes, chunk.epoch))
+        outcomes = chunk.finish()
+        if checkpoint.exists and not stop.is_set():  # others of the same job may train on for long
+            checkpoint.save((None, outcomes, epochs))
+        return outcomes
 
     def _rows(self, task: Task) -> np.ndarray:
         return np.arange(self.plan.data.rows) if task.rows is None else task.rows

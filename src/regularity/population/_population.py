@@ -8,6 +8,7 @@ import numpy as np
 
 from regularity.data import Data, stream_batches
 from regularity.population._calibration import calibrated_chunk_size, chunk_size, is_worth_a_trial
+from regularity.population._checkpoints import Checkpoint
 from regularity.population._convolution import lower_convolutions
 from regularity.population._lanes import Chunk, Pool, Queued, RowLanes, StreamLanes, lanes
 from regularity.population._program import Program
@@ -55,6 +56,11 @@ class Population:
         chunks, filled = self._chunks(tasks)
         futures = self._work.submit(filled, pool, advance)
         return lambda: _in_order(chunks, [future.result() for future in futures])
+
+    def forget(self, tasks: Sequence[Task]) -> None:
+        """Remove the checkpoints of tasks whose outcomes are kept elsewhere."""
+        for queued in self._chunks(tasks)[1]:
+            Checkpoint(self.plan.checkpoints, queued.tasks).remove()
 
     def chunk(self, tasks: Sequence[Task]) -> int:
         """How many members train together, in this run and all that follow: their programs are the same then."""

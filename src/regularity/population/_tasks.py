@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -75,6 +76,7 @@ class Plan:
         chunk: Members trained together in one program; None chooses by the size of their state.
         together: Members that come and go together: a chunk is a multiple of that many, or divides it.
         full_steps: Whether an epoch ends with a full step, some rows coming twice: half as much to compile.
+        checkpoints: A folder for what is in training, or None to lose it when the process is killed.
     """
 
     data: Any
@@ -86,6 +88,7 @@ class Plan:
     chunk: int | None = None
     together: int = 1
     full_steps: bool = False
+    checkpoints: Path | None = None
 
 
 def epoch_order(seed: int, epoch: int, rows: np.ndarray, longest: int, shuffle: bool) -> np.ndarray:

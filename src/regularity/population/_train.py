@@ -176,6 +176,11 @@ class Trainer:
         waiting = [(members, p.submit(there, pool, advance)) for members, there, p in self._groups(tasks)]
         return lambda: _merged([(members, wait()) for members, wait in waiting])
 
+    def forget(self, tasks: Sequence[Task]) -> None:
+        """Remove what was written of tasks in training, once their outcomes are kept."""
+        for _, there, population in self._groups(tasks):
+            population.forget(there)
+
     def chunk(self, tasks: Sequence[Task]) -> int:
         """How many members such as these train together."""
         (_, there, population), *_ = self._groups(tasks)

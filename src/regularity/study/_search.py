@@ -15,6 +15,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import keras
@@ -192,7 +193,7 @@ class _Search:
         ended = store.noted("ended")  # the budget with which an earlier run came to its end
         self.is_over = self.seconds is not None and ended is not None and self.seconds <= ended
         self.trials: list[Trial] = []
-        self.waiting: deque[tuple[list[Trial], Callable[[], list[Outcome]] | None]] = deque()
+        self.waiting: deque[tuple[list[Trial], list[Task], Callable[[], list[Outcome]]]] = deque()
         self.pace = Pace()
         self.exhausted = False
         self.in_sight = 0
@@ -205,7 +206,7 @@ class _Search:
         self.in_mirror: dict[int, int] = {}
         self.own_sampler = sampler is None
         self.start = self._start()
-        self.trainer = Trainer(model, plan, 64 * len(design.rings[0]))
+        self.trainer = Trainer(model, replace(plan, checkpoints=store.checkpoints), 64 * len(design.rings[0]))
 
     def run(self) -> Found:
         with Pool(lanes()) as pool:
@@ -242,7 +243,8 @@ class _Search:
             while len(self.waiting) < ahead and self._may_ask(asked, len(pool.lanes) * size):
                 job = self._ask(asked, self.in_job if self.count is None else min(self.in_job, self.count - asked))
                 asked += len(job)
-                self.waiting.append((job, self._submit(job, pool)))
+                tasks = [task for trial in job if not trial.rings for task in self._tasks(trial, 0)]
+                self.waiting.append((job, tasks, self._train(tasks, pool)))
             if not self.waiting:
                 return
             self._tell(*self.waiting.popleft())
@@ -256,7 +258,7 @@ class _Search:
         if self.is_over:
             return False
         ring = len(self.design.rings[0])
-        waiting = sum(len(job) for job, _ in self.waiting) * ring
+        waiting = sum(len(job) for job, *_ in self.waiting) * ring
         if asked < 2:
             return True
         if self.pace.seconds is None:  # as many as there is room for, until it shows how long they take
@@ -379,28 +381,25 @@ class _Search:
         recipe = self.space.recipe(point, self.members_of.off)
         return Trial(number, named, recipe, point, parameters=trial.params, distributions=trial.distributions)
 
-    def _submit(self, job: Sequence[Trial], pool: Pool) -> Callable[[], list[Outcome]] | None:
-        tasks = [task for trial in job if not trial.rings for task in self._tasks(trial, 0)]
-        return self._train(tasks, pool) if tasks else None
-
     def _train(self, tasks: Sequence[Task], pool: Pool) -> Callable[[], list[Outcome]]:
         def advance(epochs: int) -> None:
             self.pace.advance(epochs)
             self.watch.advance(epochs)
 
-        return self.trainer.submit(tasks, pool, advance)
+        return self.trainer.submit(tasks, pool, advance) if tasks else list
 
-    def _tell(self, job: Sequence[Trial], wait: Callable[[], list[Outcome]] | None) -> None:
+    def _tell(self, job: Sequence[Trial], tasks: Sequence[Task], wait: Callable[[], list[Outcome]]) -> None:
         """Note what became of a job's candidates, here, in the mirror and in the store."""
         import optuna
 
-        outcomes = wait() if wait is not None else []
+        outcomes = wait()
         ring = len(self.design.rings[0])
         new = [trial for trial in job if not trial.rings]
         for i, trial in enumerate(new):
             self._take(trial, outcomes[i * ring : (i + 1) * ring])
             trial.seconds = self.elapsed
             self.store.add(trial, self._value(trial))
+        self.trainer.forget(tasks)
         for trial in job:
             self.trials.append(trial)
             value = self._value(trial)
@@ -409,7 +408,7 @@ class _Search:
                     self.mirror.tell(self.in_mirror[trial.number], value)
                 else:
                     self.mirror.tell(self.in_mirror[trial.number], state=optuna.trial.TrialState.FAIL)
-        self._show(f"{sum(len(job) for job, _ in self.waiting)} in training")
+        self._show(f"{sum(len(job) for job, *_ in self.waiting)} in training")
 
     def _show(self, doing: str) -> None:
         self.watch.told([self._value(trial) for trial in self.trials], doing)
@@ -469,6 +468,7 @@ class _Search:
                     self._take(trial, mine)
                     found = packed(trial.curves[-cells:])
                     self.store.note(f"ring {trial.number} {ring}", {"curves": found, "diverged": trial.diverged})
+                self.trainer.forget(tasks)
             at = self._standing()
             if not np.isfinite(at.expected[leaders]).any():
                 return
@@ -523,13 +523,14 @@ class _Search:
             keep = (i, e) == answer and s == 0
             tasks += self.members_of.tasks(trial.recipe, [(self.design.outer[c], number)], e, keep)
         self._show("judging")
-        outcomes = self._train(tasks, pool)() if tasks else []
+        outcomes = self._train(tasks, pool)()
         for (i, e, c, s), outcome in zip(todo, outcomes, strict=True):
             scores = outcome.held_out[-1][:, 0].tolist()
             if outcome.weights is not None:
                 weights[c] = outcome.weights
                 self.store.keep_weights(names[c], outcome.weights)
             self.store.note(f"judged {self.trials[i].number} {e} {c} {s}", scores)
+        self.trainer.forget(tasks)
         judged = Judged(contestants, self._judged_folds(contestants, seeds))
         return Found(self.trials, final, chosen, judged, [each for each in weights if each is not None])
 

@@ -67,6 +67,11 @@ class Store:
         with np.load(self._file(key)) as arrays:
             return [arrays[name] for name in arrays.files]
 
+    @property
+    def checkpoints(self) -> Path | None:
+        """The folder for what is in training, beside a database that is a file."""
+        return self._file("checkpoints").with_suffix("") if isinstance(self.where, Path) else None
+
     def _file(self, key: str) -> Path:
         assert isinstance(self.where, Path)
         return self.where.with_suffix("") / f"{key}.npz"
