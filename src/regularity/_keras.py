@@ -255,7 +255,7 @@ def seed_generators(model: Any) -> list[tuple[str, Any]]:
 
 
 def become(layer: Any, kind: type, config: dict[str, Any], strengths: tuple[str, ...]) -> None:
-    """Turn a layer without weights into one of another class, in place, so that all who hold it hold the new one.
+    """Turn a layer into one of another class, in place, so that all who hold it hold the new one; its weights are drawn anew.
 
     Args:
         layer: What to turn.
@@ -265,6 +265,8 @@ def become(layer: Any, kind: type, config: dict[str, Any], strengths: tuple[str,
     """
     nodes = layer._inbound_nodes, layer._outbound_nodes
     called, built = layer._called, layer.built
+    shapes = layer.get_build_config() if layer.weights else None
+    scopes = layer.path.split("/")[:-1]
     for attribute in (
         "seed_generator",
         "_strengths",
@@ -274,6 +276,11 @@ def become(layer: Any, kind: type, config: dict[str, Any], strengths: tuple[str,
         layer.__dict__.pop(attribute, None)
     layer.__class__ = kind
     layer.__init__(**config)
+    if shapes is not None:
+        with contextlib.ExitStack() as within:  # for the names of its weights
+            for scope in scopes:
+                within.enter_context(keras.name_scope(scope))
+            layer.build_from_config(shapes)
     layer._inbound_nodes, layer._outbound_nodes = nodes
     layer._called, layer.built = called, built
 

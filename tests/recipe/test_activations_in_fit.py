@@ -196,6 +196,25 @@ def test_a_share_of_normalization_is_a_stock_layer_in_the_end(share: float) -> N
     same(member.model.get_weights(), applied.to_keras().get_weights())
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("recipe", [{}, {"l2": 1e-3}])
+def test_normalization_placed_by_hand_is_kept_and_ends_as_a_stock_layer(share: float, recipe: dict[str, float]) -> None:
+    applied: Any = rg.Recipe(recipe).apply(deep(rg.layers.BatchNormalization(share)), seed=0)
+    fitted(applied, ROWS)
+    plain = applied.to_keras()
+    assert type(plain.layers[1]) is layers.BatchNormalization
+    np.testing.assert_allclose(plain.predict(ROWS, verbose=0), applied.predict(ROWS, verbose=0), atol=1e-6)
+    (member,) = rg.train(deep(rg.layers.BatchNormalization(share)), ROWS, labels(ROWS), recipe, init="keep", **HOW)
+    np.testing.assert_allclose(member.model.predict(ROWS, verbose=0), plain.predict(ROWS, verbose=0), atol=2e-6)
+
+
+def test_normalization_without_a_scale_stays_as_it_was_placed() -> None:
+    applied: Any = rg.Recipe({"l2": 1e-3}).apply(deep(rg.layers.BatchNormalization(0.5, scale=False)))
+    plain = applied.to_keras()
+    assert type(plain.layers[1]) is rg.layers.BatchNormalization
+    np.testing.assert_allclose(plain.predict(ROWS, verbose=0), applied.predict(ROWS, verbose=0), atol=1e-6)
+
+
 def test_members_with_and_without_it_train_in_groups_of_their_own() -> None:
     recipes = [
         {},

@@ -566,7 +566,12 @@ def _to_keras(applied: Any) -> keras.Model:
             layer, technique = layers[site.path], CATALOGUE[site.technique]
             kind, config = _stock_layer(site, layer), layer.get_config()
             names_of_strength = tuple(technique.stock.values())
-            if kind is None:  # Keras has none, and at inference it is nothing
+            if technique.fold is not None:
+                if layer.gamma is not None and layer.beta is not None:  # else there is nothing to fold a share into
+                    _keras.become(
+                        layer, kind, {k: v for k, v in config.items() if k not in names_of_strength}, names_of_strength
+                    )
+            elif kind is None:  # Keras has none, and at inference it is nothing
                 base = {name: config[name] for name in ("name", "trainable", "dtype")}
                 _keras.become(layer, keras.layers.Identity, base, names_of_strength)
             else:
@@ -583,8 +588,11 @@ def _to_keras(applied: Any) -> keras.Model:
     copy_state(applied, plain)
     for site in sites:
         fold = CATALOGUE[site.technique].fold
-        if fold is not None and site.kind == "after" and values[site.key]:
-            fold(layers[names[site.key]], values[site.key])
+        if fold is None or (site.kind == "after" and not values[site.key]):
+            continue
+        layer = layers[names.get(site.key, site.path)]
+        if not _is_ours(layer):
+            fold(layer, values[site.key])
     variables = variables_by_path(plain, layers)
     for (kind, path), strengths in penalties.items():
         penalty = stock_penalty(strengths)
