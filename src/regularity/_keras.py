@@ -266,7 +266,7 @@ def become(layer: Any, kind: type, config: dict[str, Any], strengths: tuple[str,
     nodes = layer._inbound_nodes, layer._outbound_nodes
     called, built = layer._called, layer.built
     shapes = layer.get_build_config() if layer.weights else None
-    scopes = layer.path.split("/")[:-1]
+    scopes = layer.path.split("/")[:-1] if layer.weights else []
     for attribute in (
         "seed_generator",
         "_strengths",

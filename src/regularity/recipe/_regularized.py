@@ -590,8 +590,8 @@ def _to_keras(applied: Any) -> keras.Model:
         fold = CATALOGUE[site.technique].fold
         if fold is None or (site.kind == "after" and not values[site.key]):
             continue
-        layer = layers[names.get(site.key, site.path)]
-        if not _is_ours(layer):
+        layer = layers[names[site.key] if site.kind == "after" else site.path]
+        if not _is_ours(layer):  # one that stays needs no folding
             fold(layer, values[site.key])
     variables = variables_by_path(plain, layers)
     for (kind, path), strengths in penalties.items():
