@@ -539,7 +539,9 @@ def test_path_in_which_all_diverge_is_an_error():
 
 
 def test_score_that_is_defined_on_no_fold_is_an_error():
-    with pytest.raises(ValueError, match=r"The score r2 is not a number on the held-out rows.*fewer folds"):
+    with pytest.raises(
+        ValueError, match=r"not a number on the held-out rows of fold 0: r2 can't be computed from 1 row\..*fewer folds"
+    ):
         of_numbers(folds=[(np.arange(16), np.array([20])), (np.arange(16), np.array([21]))], score="r2")
 
 

@@ -255,3 +255,20 @@ def test_score_that_does_not_fit_is_an_error_before_training(loss, y, score, mes
 def test_score_that_is_no_scorer_is_an_error():
     with pytest.raises(TypeError, match=r"Expected `score` to be a name or a scorer of scikit-learn. Received: 3"):
         scoring(network("mse", 1), Data(np.zeros((6, 2)), np.arange(6.0)), 3)
+
+
+def test_a_scorer_that_raises_on_some_outputs_has_no_score_there():
+    def positive(estimator, x, y):
+        predicted = estimator.predict(x)
+        if (predicted < 0).any():
+            raise ValueError("not below 0")
+        return float(predicted.mean())
+
+    y = np.arange(1.0, 7.0, dtype="float32")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    judge = scoring(model, Data(np.zeros((6, 2), "float32"), y), positive)
+    outputs = np.stack([y, -y])[..., None]
+    rows = np.tile(np.arange(6), (2, 1))
+    found = judge.score(outputs, rows, np.ones((2, 6), bool))
+    np.testing.assert_allclose(found, [3.5, np.nan])

@@ -286,6 +286,29 @@ def test_a_model_that_diverges_as_given_is_helped_by_what_does_not():
     assert "diverges as given" in str(study)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"score": "roc_auc", "folds": [(np.arange(50, 100), np.flatnonzero(Y[:50])), (np.arange(50), np.arange(50, 100))]}, r"fold 0: roc_auc can't be computed from \d+ rows of classes \[1\]"),
+        ({"score": "roc_auc_ovr", "y": np.where(np.arange(100) < 3, 2, Y)}, r"fold \d: roc_auc_ovr can't be computed from \d+ rows of classes \[0, 1\]"),
+        ({"score": "roc_auc", "validation_data": (X[:8], np.ones(8, int))}, r"fold 0: roc_auc can't"),
+    ],
+)  # fmt: skip
+def test_a_score_that_a_fold_can_not_have_is_refused_before_anything_trains(settings, message, monkeypatch):
+    monkeypatch.setattr("regularity.population._train.Trainer.submit", lambda *a: pytest.fail("trained"))
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match=message):
+        searched(model=model, **settings)
+
+
+def test_validation_rows_are_parted_by_class_so_that_each_part_has_a_score():
+    y = np.where(np.arange(40) % 10, 0, 1)  # 4 of 40
+    study = searched(score="roc_auc", techniques=["l2"], trials=3, validation_data=(X[:40], y))
+    assert len(study._settled.design.folds) == 4
+    assert study.table["score"].notna().all()
+
+
 def test_where_all_diverge_or_no_fold_has_a_score_the_error_says_which():
     model = classifier()
     model.compile(keras.optimizers.SGD(1e30), "sparse_categorical_crossentropy")
@@ -293,7 +316,7 @@ def test_where_all_diverge_or_no_fold_has_a_score_the_error_says_which():
         searched(model=model, techniques=["l2"], trials=3, folds=2)
     model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(1)])
     model.compile("adam", "mse")
-    with pytest.raises(ValueError, match=r"score is not a number.*fewer folds"):
+    with pytest.raises(ValueError, match=r"fold 0: r2 can't be computed from 1 row\..*fewer folds"):
         searched(model=model, techniques=["l2"], x=X[:8], y=X[:8, 0], trials=3, folds=LeaveOneOut())
 
 

@@ -23,7 +23,7 @@ from regularity.population._tasks import Outcome, Plan, Task, epoch_order
 
 _BLOCK_STEPS = 16  # batches of a stream that train in one call
 _VALIDATION_ROWS = 1024
-_READ_ROWS = 256  # rows that are read through the network at once when scoring
+_READ_ROWS = 256  # rows that are read through the network at once when scoring, at most
 
 
 def lanes() -> list[Any]:
@@ -94,7 +94,9 @@ class Chunk:
         self.outcomes = [Outcome() for _ in tasks]
         self.epoch = 0
         held_out = all(task.held_out for task in tasks)
-        self.reads = [_Read.of([t.held_out for t in tasks]), _Read.of([_sample(t) for t in tasks])] if held_out else []
+        self.reads = [_Read.of([t.held_out for t in tasks])] if held_out and plan.scores else []
+        if self.reads and plan.seen:
+            self.reads.append(_Read.of([_sample(t) for t in tasks]))
 
     def resume(self, state: State, outcomes: list[Outcome], epoch: int) -> None:
         """Go on from where another chunk of the same members was."""
@@ -107,7 +109,7 @@ class Chunk:
             [o.diverged is not None or self.epoch >= t.epochs for t, o in zip(self.tasks, self.outcomes, strict=True)]
         )
 
-    def record(self, report: Any, validation: dict[str, Any], scores: tuple[np.ndarray, np.ndarray] | None) -> None:
+    def record(self, report: Any, validation: dict[str, Any], scores: Sequence[np.ndarray]) -> None:
         """Note an epoch of every member that is still in training."""
         report, validation = jax.tree.map(np.asarray, (report, validation))
         trained = [self.epoch < task.epochs for task in self.tasks]
@@ -124,10 +126,11 @@ class Chunk:
                 outcome.history.setdefault(name, []).append(float(value) if np.ndim(value) == 0 else value)
             outcome.norm.append(float(report.norm[i]))
             outcome.zeros.append(float(report.zeros[i]))
-            if scores is not None:
-                held_out, seen = (np.full_like(found[i], np.nan) if gone else found[i] for found in scores)
-                outcome.held_out.append(held_out)
-                outcome.seen.append(seen[0])
+            mine = [np.full_like(found[i], np.nan) if gone else found[i] for found in scores]
+            if mine:
+                outcome.held_out.append(mine[0])
+            if len(mine) > 1:
+                outcome.seen.append(mine[1][0])
 
     def finish(self) -> list[Outcome]:
         for i, (task, outcome) in enumerate(zip(self.tasks, self.outcomes, strict=True)):
@@ -287,10 +290,8 @@ class RowLanes(Lanes):
         in_steps = rows[:, :full].reshape(len(tasks), steps, self.plan.batch_size)
         return np.ascontiguousarray(in_steps.swapaxes(0, 1)), rows[None, :, full:]
 
-    def _scores(self, chunk: Chunk, data: Any) -> tuple[np.ndarray, np.ndarray] | None:
-        """Scores of a chunk's members on their held-out rows and on some that they train on, of (members, sets, scores)."""
-        if not chunk.reads or not self.plan.scores:
-            return None
+    def _scores(self, chunk: Chunk, data: Any) -> list[np.ndarray]:
+        """Scores of a chunk's members on the rows that it reads, held out or trained on, each of (members, sets, scores)."""
         shared, device = self.shared(chunk.device), chunk.device
         found = []
         for read in chunk.reads:
@@ -312,7 +313,7 @@ class RowLanes(Lanes):
                         of_scores.append(score(picked, _picked(rows, at), valid))
                 of_sets.append(np.stack(of_scores, -1))
             found.append(np.stack(of_sets, 1))
-        return found[0], found[1]
+        return found
 
 
 class _Read(NamedTuple):
@@ -329,8 +330,8 @@ class _Read(NamedTuple):
         """Each member's own sets of rows, as many for every member."""
         rows = [np.concatenate(own) for own in sets]
         longest = max(map(len, rows))
-        size = min(longest, _READ_ROWS)
-        blocks = -(-longest // size)
+        blocks = -(-longest // _READ_ROWS)
+        size = -(-longest // blocks)
         padded = np.stack([np.resize(r, blocks * size) for r in rows]).astype("int32")
         places = []
         for s in range(len(sets[0])):
@@ -388,7 +389,7 @@ class StreamLanes(Lanes):
                 for chunk, ok, queued in zip(held, finite, chunks, strict=True):
                     chunk.state, report = self.call("report", chunk.device, chunk.state, ok)
                     chunk.judged = chunk.state
-                    chunk.record(report, self.validate(chunk), None)
+                    chunk.record(report, self.validate(chunk), [])
                     advance(sum(epoch < task.epochs for task in queued.tasks[: queued.members]))
         yield from (chunk.finish() for chunk in held)
 

@@ -44,7 +44,7 @@ class Outcome:
         norm: Euclidean norm of all kernels.
         zeros: Share of the kernels' entries that are near zero.
         held_out: Scores on the held-out rows, of (sets, scores).
-        seen: Scores on as many of the training rows, of (scores,).
+        seen: Scores on as many of the training rows, of (scores,), where the plan asks for them.
         diverged: The epoch, from 1, in which weights or loss ceased to be finite; the weights are the last that were.
         weights: In the order in which the user's model has them, if they were asked for.
     """
@@ -73,6 +73,7 @@ class Plan:
         fresh: Whether weights are drawn anew, or those of the model carried over.
         validation: Rows that `fit` would validate on, or None.
         scores: What to score held-out rows by, each the compiled loss without penalties or a function of the outputs.
+        seen: Whether to score training rows besides.
         chunk: Members trained together in one program; None chooses by the size of their state.
         together: Members that come and go together: a chunk is a multiple of that many, or divides it.
         full_steps: Whether an epoch ends with a full step, some rows coming twice: half as much to compile.
@@ -85,6 +86,7 @@ class Plan:
     fresh: bool = True
     validation: Data | None = None
     scores: tuple[Score | Literal["loss"], ...] = ()
+    seen: bool = False
     chunk: int | None = None
     together: int = 1
     full_steps: bool = False

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from sklearn.model_selection import KFold, StratifiedKFold
 
 _FEWEST = 4  # folds from which leaving out two leaves enough rows to train on
 _PARTS = 5  # of the rows of `validation_data`, when these take the place of folds
@@ -73,17 +74,19 @@ class Design:
         return [(c, s, fold) for c, s, fold in found if fold != without]
 
 
-def design_of(splits: list[tuple[np.ndarray, np.ndarray]], seed: int) -> Design:
+def design_of(splits: list[tuple[np.ndarray, np.ndarray]], seed: int, classes: np.ndarray | None = None) -> Design:
     """The cells of some splits: pairs of folds where these leave enough rows, else the splits themselves.
 
     A single split is that of `validation_data`: its held-out rows are parted, and members differ in their seeds.
+
+    Args:
+        splits: Rows to train on and held out.
+        seed: Sets how held-out rows are parted.
+        classes: The class of each row, where there are classes: parts then have as much of each.
     """
     if len(splits) == 1:
         rows, held = splits[0]
-        parts = [
-            np.sort(part)
-            for part in np.array_split(np.random.default_rng(seed).permutation(held), min(_PARTS, len(held)))
-        ]
+        parts = _parted(held, seed, None if classes is None else classes[held])
         every = tuple(range(len(parts)))
         ring = [Cell(rows, every, n) for n in range(_VALIDATION_SEEDS)]
         return Design(parts, [ring], [Cell(rows, every)], 0.0, True)
@@ -98,6 +101,16 @@ def design_of(splits: list[tuple[np.ndarray, np.ndarray]], seed: int) -> Design:
             rings.append([Cell(np.setdiff1d(splits[i][0], folds[j]), (i, j)) for i, j in pairs])
         return Design(folds, rings, outer, share, True)
     return Design(folds, [outer], outer, share, False)
+
+
+def _parted(held: np.ndarray, seed: int, classes: np.ndarray | None) -> list[np.ndarray]:
+    """Parts of held-out rows: as many as leave two rows to each, and a row of each class where it has two."""
+    rarest = 0 if classes is None else int(np.unique(classes, return_counts=True)[1].min())
+    count = min(_PARTS, len(held) // 2) if rarest < 2 else min(_PARTS, rarest)
+    if count < 2:  # a score may still have something to say of a single row
+        return [np.sort(part) for part in np.array_split(held, min(2, len(held)))]
+    splitter = (StratifiedKFold if rarest >= 2 else KFold)(count, shuffle=True, random_state=seed)
+    return [np.sort(held[part]) for _, part in splitter.split(held, classes)]
 
 
 def _are_parts(splits: list[tuple[np.ndarray, np.ndarray]]) -> bool:

@@ -26,7 +26,7 @@ from regularity.recipe import Recipe, sites_of
 from regularity.recipe._sites import resolve
 from regularity.study._choosing import Choice, choose, epochs_by_mean_curve, paired_error
 from regularity.study._folds import checked_seed, data_and_splits
-from regularity.study._scores import Scoring, scoring
+from regularity.study._scores import Scoring, check_on_folds, scoring
 
 _DECADES = 4  # how far below its top a path goes
 _PROBES = 16  # strengths of the short run that finds the top
@@ -209,6 +209,7 @@ def path(
     seed = checked_seed(seed)
     data, splits = data_and_splits(model, x, y, folds, groups, validation_data, sample_weight, class_weight, seed)
     judge = scoring(model, data, score)
+    check_on_folds(judge, [held for _, held in splits])
     epochs = 50 if epochs is None else checked_count(epochs, "epochs")
     own_seeds = checked_seeds(seeds if validation_data is None or seeds != 1 else 5)
     if validation_data is not None and len(own_seeds) < 2:
@@ -223,6 +224,7 @@ def path(
         data=data,
         batch_size=batch_size,
         fresh=checked_init(init) == "fresh",
+        seen=True,
         scores=(judge.score,),
         full_steps=True,
     )
@@ -389,8 +391,8 @@ def _to_path(
     share = float(np.mean([len(h) / len(r) for r, h in splits])) if folded else 0.0
     if np.isnan(held).any(1).all() and not any(o.diverged for candidate in outcomes for o in candidate):
         raise ValueError(
-            f"The score {judge.name} is not a number on the held-out rows of any candidate: folds may be too small for it. "
-            "Take fewer folds, or another with `score`."
+            f"The score {judge.name} is not a number on the held-out rows of any candidate: it can't take what the model "
+            "puts out. Take another with `score`."
         )
     first = [i for i, name in enumerate(names) if name]
     choice: Choice = choose(held, share, first, [i for i in range(len(names))[::-1] if i not in first])

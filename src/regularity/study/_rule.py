@@ -231,8 +231,8 @@ def choose(trials: Sequence[Trial], at: Standing, share: float) -> Choice:
     """
     if np.isnan(at.expected).all() and not any(trial.diverged for trial in trials):
         raise ValueError(
-            "The score is not a number on the held-out rows of any candidate: folds may be too small for it. Take fewer "
-            "folds, or another with `score`."
+            "The score is not a number on the held-out rows of any candidate: it can't take what the model puts out. Take "
+            "another with `score`."
         )
     if np.isnan(at.expected).all():
         raise ValueError(

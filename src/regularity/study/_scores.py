@@ -1,7 +1,9 @@
 """Scores of outputs on held-out rows: never with a penalty in them, and higher is better."""
 
+import contextlib
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -90,7 +92,7 @@ def scoring(model: Any, data: Data, score: Any = None) -> Scoring:
         return Scoring(name, kind, _Fast(name, kind, y, probabilities))
     own = _Any(score, y, kind, probabilities)
     try:
-        own.score(*_good_outputs(y, kind), y)
+        own.of(*_good_outputs(y, kind, y), y)
     except Exception as error:  # scikit-learn raises anything here, from ValueError to AttributeError
         raise ValueError(
             f"Invalid value received for argument `score`. Expected one that takes {'numbers' if kind == 'numbers' else 'classes'} "
@@ -106,6 +108,31 @@ def proper(model: Any, data: Data, judge: Scoring) -> Scoring | None:
     return scoring(model, data, "neg_log_loss")
 
 
+def check_on_folds(judge: Scoring, folds: Sequence[np.ndarray]) -> None:
+    """See that a score can be computed on the rows of each fold, whatever the model puts out.
+
+    Raises:
+        ValueError: If it can't, with the fold and what it has.
+    """
+    if not isinstance(judge.score, (_Fast, _Any)):
+        return
+    whole = judge.score.y
+    for number, rows in enumerate(folds):
+        y, says = whole[rows], ""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                value = judge.score.of(*_good_outputs(y, judge.kind, whole), y)
+        except Exception as error:  # as in `scoring`
+            value, says = math.nan, f" It says: {error}"
+        if not math.isfinite(value):
+            has = "" if judge.kind == "numbers" else f" of classes {np.unique(y).tolist()}"
+            raise ValueError(
+                f"The score is not a number on the held-out rows of fold {number}: {judge.name} can't be computed from "
+                f"{len(y)} row{'s' * (len(y) != 1)}{has}. Take fewer folds, or another with `score`.{says}"
+            )
+
+
 def labels(y: np.ndarray) -> np.ndarray:
     """Classes of (rows,), from whole numbers, a column of them, or one-hot rows."""
     if y.ndim > 1:
@@ -113,11 +140,11 @@ def labels(y: np.ndarray) -> np.ndarray:
     return np.maximum(np.round(y), 0).astype("int64")  # a hinge's classes may be -1 and 1
 
 
-def _good_outputs(y: np.ndarray, kind: Kind) -> tuple[np.ndarray]:
-    """Outputs that are close to the targets, as probabilities where those are classes: any fitting score takes them."""
+def _good_outputs(y: np.ndarray, kind: Kind, whole: np.ndarray) -> tuple[np.ndarray]:
+    """Outputs that are close to the targets `y`, some of the whole, as probabilities where those are classes."""
     if kind == "numbers":
         return (y.reshape(len(y), -1) + np.float32(0.25),)
-    classes = max(int(y.max()) + 1, 2)
+    classes = max(int(whole.max()) + 1, 2)
     return (np.eye(classes)[y] * 0.9 + 0.1 / classes,)
 
 
@@ -207,8 +234,15 @@ class _Fast:
         with np.errstate(
             over="ignore", invalid="ignore"
         ):  # a member that diverges gives NaN, which is reported as such
-            score = _FAST["numbers" if self.kind == "numbers" else "classes"][self.name]
-            return score(self.probabilities(np.asarray(outputs)), self.y[rows], valid)
+            return self._score(self.probabilities(np.asarray(outputs)), self.y[rows], valid)
+
+    def of(self, shown: np.ndarray, y: np.ndarray) -> float:
+        """Score numbers or probabilities of (rows, ...)."""
+        return float(self._score(shown[None], y[None], np.ones((1, len(y)), bool))[0])
+
+    @property
+    def _score(self) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+        return _FAST["numbers" if self.kind == "numbers" else "classes"][self.name]
 
 
 @dataclass(frozen=True)
@@ -222,13 +256,16 @@ class _Any:
         found = []
         for member in range(len(rows)):
             shown = np.asarray(outputs)[member][valid[member]]
-            if not np.isfinite(shown).all():
-                found.append(np.nan)
-                continue
-            found.append(self.score(self.probabilities(shown), self.y[rows[member][valid[member]]]))
+            score = np.nan
+            if np.isfinite(shown).all():
+                # a score that every fold has may still miss something in a sample of training rows, or in these outputs
+                with contextlib.suppress(Exception), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    score = self.of(self.probabilities(shown), self.y[rows[member][valid[member]]])
+            found.append(score)
         return np.array(found)
 
-    def score(self, shown: np.ndarray, y: np.ndarray) -> float:
+    def of(self, shown: np.ndarray, y: np.ndarray) -> float:
         """Score numbers or probabilities of (rows, ...)."""
         estimator = _Numbers() if self.kind == "numbers" else _Classes(np.unique(self.y))
         return float(get_scorer(self.scorer)(estimator, shown, y))

@@ -35,7 +35,7 @@ from regularity.study._cells import design_of
 from regularity.study._folds import checked_seed, data_and_splits
 from regularity.study._members import Members
 from regularity.study._rule import Standing, Trial, choose, ruled_out, standing
-from regularity.study._scores import proper, scoring
+from regularity.study._scores import check_on_folds, labels, proper, scoring
 from regularity.study._space import brought, space_of
 from regularity.study._store import Store, packed, quiet_optuna, unpacked
 from regularity.study._study import Found, Judged, Settled, Study
@@ -125,9 +125,10 @@ def search(
     seed = checked_seed(seed)
     count, seconds = _limits(trials, budget)
     data, splits = data_and_splits(model, x, y, folds, groups, validation_data, sample_weight, class_weight, seed)
-    design = design_of(splits, seed)
     judge = scoring(model, data, score)
     beside = proper(model, data, judge)
+    design = design_of(splits, seed, labels(data.y) if judge.kind in ("classes", "binary") else None)
+    check_on_folds(judge, design.folds)
     space = space_of(techniques, model, data)
     epochs = _EPOCHS if epochs is None else checked_count(epochs, "epochs")
     batch_size = checked_count(batch_size, "batch_size")
