@@ -321,7 +321,17 @@ def test_where_all_diverge_or_no_fold_has_a_score_the_error_says_which():
 
 
 @pytest.mark.parametrize(
-    ("budget", "seconds"), [("90s", 90), ("5min", 300), ("1h 30min", 5400), ("1.5h", 5400), (12, 12), ("2 m", 120)]
+    ("budget", "seconds"),
+    [
+        ("90s", 90),
+        ("5min", 300),
+        ("1h 30min", 5400),
+        ("1.5h", 5400),
+        (12, 12),
+        ("2 m", 120),
+        ("90", 90),
+        (" 1.5 ", 1.5),
+    ],
 )
 def test_a_budget_is_a_time(budget, seconds):
     assert _seconds(budget) == seconds
@@ -332,6 +342,7 @@ def test_a_budget_is_a_time(budget, seconds):
     [
         ({"budget": "5 parsecs"}, "Expected a time such as"),
         ({"budget": -1}, "Expected a time such as"),
+        ({"budget": "0"}, "Expected a time such as"),
         ({"budget": True}, "Expected a time such as"),
         ({"trials": 1}, "the model as given is one"),
         ({"trials": 2.5}, "Expected a whole number from 1"),

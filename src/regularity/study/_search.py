@@ -573,6 +573,8 @@ def _seconds(budget: Any) -> float:
     """Seconds, from a number or a text such as `5min` or `1h 30min`."""
     units = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
     seconds = math.nan
+    if isinstance(budget, str) and re.fullmatch(r"\s*\d+(\.\d+)?\s*", budget):
+        budget = float(budget)  # a command line has only text
     if isinstance(budget, numbers.Real) and not isinstance(budget, bool):
         seconds = float(budget)
     elif isinstance(budget, str):
