@@ -207,7 +207,7 @@ class _Search:
         self.in_mirror: dict[int, int] = {}
         self.own_sampler = sampler is None
         self.start = self._start()
-        self.trainer = Trainer(model, replace(plan, checkpoints=store.checkpoints), 64 * len(design.rings[0]))
+        self.trainer = Trainer(model, replace(plan, checkpoints=store.folder), 64 * len(design.rings[0]))
 
     def run(self) -> Found:
         with Pool(lanes()) as pool:

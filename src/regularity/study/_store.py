@@ -5,8 +5,11 @@ import contextlib
 import json
 import os
 import platform
+import re
+import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,54 +30,50 @@ class Store:
     Args:
         storage: A URL such as `postgresql://…`, a file, an Optuna storage, or None for a file in `./regularity/`.
         name: Of the study.
+
+    Raises:
+        ValueError: If nothing can be kept there, with the reason.
     """
 
     def __init__(self, storage: Any, name: str) -> None:
         import optuna
 
         self.name = name
-        self.where = storage
-        if storage is None:
-            storage = Path(_FOLDER, f"{name}.db")
-        url = storage
-        if isinstance(storage, (str, os.PathLike)) and "://" not in str(storage):
-            self.where = Path(storage)
-            try:
-                self.where.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise ValueError(
-                    f"Invalid value received for argument `storage`. Expected a file that can be written. Received: {storage} "
-                    f"({error.strerror})"
-                ) from error
-            url = f"sqlite:///{self.where.resolve()}"
-        with quiet_optuna():
+        storage = Path(_FOLDER, f"{name}.db") if storage is None else storage
+        with _reached(storage), quiet_optuna():
+            self.file, url = _located(storage)
+            if self.file is not None:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
             self.study = optuna.create_study(storage=url, study_name=name, direction="maximize", load_if_exists=True)
+            # a file in a folder that can't be written opens all the same, and fails at the first trial
+            self.study.set_user_attr("opened", datetime.now(UTC).isoformat())
+        self.where = storage if self.file is None else self.file
         self._found = dict(self.study.user_attrs)
+
+    @property
+    def folder(self) -> Path | None:
+        """For weights and what is in training, beside a database that is a file; its name is no other study's."""
+        if self.file is None:
+            return None
+        if self.noted("folder") is None:
+            self.note("folder", uuid.uuid4().hex)
+        return self.file.with_name(f"{self.file.name}.weights") / self.noted("folder")
 
     def keep_weights(self, key: str, weights: Sequence[np.ndarray]) -> None:
         """Write a member's weights, whole or not at all, beside a database that is a file."""
-        if isinstance(self.where, Path):
-            file = self._file(key)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(f".{os.getpid()}.npz")
-            np.savez(partial, *weights)
-            partial.replace(file)
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / f"{key}.{os.getpid()}.npz"
+        np.savez(partial, *weights)
+        partial.replace(self.folder / f"{key}.npz")
 
     def weights(self, key: str) -> list[np.ndarray] | None:
         """The weights that were kept under a key, or None."""
-        if not isinstance(self.where, Path) or not self._file(key).exists():
+        if self.folder is None or not (self.folder / f"{key}.npz").exists():
             return None
-        with np.load(self._file(key)) as arrays:
+        with np.load(self.folder / f"{key}.npz") as arrays:
             return [arrays[name] for name in arrays.files]
-
-    @property
-    def checkpoints(self) -> Path | None:
-        """The folder for what is in training, beside a database that is a file."""
-        return self._file("checkpoints").with_suffix("") if isinstance(self.where, Path) else None
-
-    def _file(self, key: str) -> Path:
-        assert isinstance(self.where, Path)
-        return self.where.with_suffix("") / f"{key}.npz"
 
     def check(self, question: Mapping[str, str]) -> None:
         """Note what is asked, or see that it is what was asked before.
@@ -92,7 +91,7 @@ class Store:
         differs = [name for name, value in question.items() if before.get(name) != value]
         if differs:
             raise ValueError(
-                f"Expected what the study {self.name!r} in {self.where} was begun with. Received: another "
+                f"Expected what the study {self.name!r} in {shown(self.where)} was begun with. Received: another "
                 f"{', another '.join(differs)}. Give this search a `name` or a `storage` of its own."
             )
 
@@ -152,26 +151,74 @@ class Store:
         return found
 
 
+def shown(storage: Any) -> str:
+    """A storage as a message may name it: without the password of a URL."""
+    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", str(storage))
+
+
 def study_file(name: str) -> Path:
-    """The file of a study, from its path or its name."""
-    return Path(name) if Path(name).suffix else Path(_FOLDER, f"{name}.db")
+    """The file of a study, from its name, which may have dots, or its path."""
+    file = Path(_FOLDER, f"{name}.db")
+    return file if file.is_file() else Path(name)
 
 
-def asked_of(storage: Any, name: str) -> dict[str, Any] | None:
-    """What the command line was asked when it began a study, or None where it did not begin it.
+def names_in(storage: str | Path) -> list[str]:
+    """The names of the studies that a storage holds, none where there is no such file; nothing is written there.
 
     Raises:
-        KeyError: If there is no such study, with the names of those that there are.
+        ValueError: If it is nothing that Optuna reads, with the reason.
     """
     import optuna
 
-    if "://" not in str(storage):
-        storage = f"sqlite:///{Path(storage).resolve()}"
-    with quiet_optuna():
-        names = optuna.get_all_study_names(storage)
-        if name not in names:
-            raise KeyError(names)
-        return optuna.load_study(study_name=name, storage=storage).user_attrs.get("asked")
+    with _reached(storage), quiet_optuna():
+        file, url = _located(storage)
+        if file is not None and not file.is_file():
+            return []
+        return sorted(optuna.get_all_study_names(optuna.storages.RDBStorage(url, skip_table_creation=True)))
+
+
+def asked_of(storage: str | Path, name: str) -> dict[str, Any] | None:
+    """What the command line was asked when it began a study, or None where it did not begin it."""
+    import optuna
+
+    with _reached(storage), quiet_optuna():
+        return optuna.load_study(study_name=name, storage=_located(storage)[1]).user_attrs.get("asked")
+
+
+def _located(storage: Any) -> tuple[Path | None, Any]:
+    """The file that a storage is, or None, and what Optuna takes for it."""
+    from sqlalchemy.engine import URL, make_url
+
+    if not isinstance(storage, (str, os.PathLike)):
+        return None, storage
+    file = Path(storage)
+    if "://" in str(storage):
+        url = make_url(str(storage))
+        if url.get_backend_name() != "sqlite" or url.query or url.database in (None, "", ":memory:"):
+            return None, str(storage)
+        file = Path(str(url.database))
+    return file, URL.create("sqlite", database=str(file.resolve())).render_as_string()
+
+
+@contextlib.contextmanager
+def _reached(storage: Any) -> Iterator[None]:
+    """Say in one way what is the matter with a storage: Optuna, SQLAlchemy and each driver have their own."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = "it is a folder" if _is_folder(storage) else getattr(cause, "strerror", None) or str(cause)
+        raise ValueError(
+            "Invalid value received for argument `storage`. Expected a file that can be written, a URL such as "
+            "'postgresql://user@host/database' with its driver installed, or an Optuna storage. "
+            f"Received: {shown(storage)} ({shown(' '.join(reason.split()))[:300]})"
+        ) from error
+
+
+def _is_folder(storage: Any) -> bool:
+    return isinstance(storage, (str, os.PathLike)) and Path(storage).is_dir()
 
 
 def packed(array: np.ndarray) -> dict[str, Any]:
