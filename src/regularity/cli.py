@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import sys
 import textwrap
@@ -188,11 +189,11 @@ def search(
 
 @app.command()
 def resume(
-    study: Annotated[str, typer.Argument(help="The file of a study that `regularity search` began, or its name.")],
+    study: Annotated[str, typer.Argument(help="The name of a study that `regularity search` began, or its file.")],
     trials: Annotated[int | None, typer.Option("--trials", min=2, help="More candidates than were asked for.")] = None,
     budget: Annotated[str | None, typer.Option("--budget", help="More time in all than was given.")] = None,
     storage: Annotated[
-        str | None, typer.Option("--storage", help="The URL that the study with this name is in.")
+        str | None, typer.Option("--storage", help="The URL or the file that the study with this name is in.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Train the answer on all rows and save it here, as .keras.")
@@ -204,21 +205,10 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Go on with a study where it stopped, or where it was killed."""
-    from regularity.study._store import asked_of, study_file
+    from regularity.study._store import asked_of
 
-    if storage is None:
-        file = study_file(study)
-        if not file.is_file():
-            raise _Wrong(
-                f"No such study: {study}. Expected a file that `regularity search` named, or a name in ./regularity/."
-            )
-        storage, study = str(file), file.stem
-    try:
-        asked = asked_of(storage, study)
-    except KeyError as error:
-        raise _Wrong(f"{storage} holds no study {study!r}. It holds {sorted(error.args[0])}.") from error
-    except Exception as error:
-        raise _Wrong(f"{storage} can't be read as a study: {' '.join(str(error).split())[:300]}") from error
+    storage, study = _kept(study, storage)
+    asked = asked_of(storage, study)
     if asked is None:
         raise _Wrong(
             f"The study {study!r} was begun from Python. Run the same rg.search(...) again: it goes on where it stopped."
@@ -226,6 +216,32 @@ def resume(
     if trials is not None or budget is not None:
         asked |= {"trials": trials, "budget": budget}
     _search(asked, storage, study, out, ensemble, as_json, quiet)
+
+
+def _kept(study: str, storage: str | None) -> tuple[str, str]:
+    """Where a study is and its name there, from what the command line says of it."""
+    from regularity.study._store import names_in, shown, study_file
+
+    where = str(study_file(study)) if storage is None else storage
+    try:
+        names = names_in(where)
+    except ValueError as error:
+        raise _Wrong(str(error)) from error
+    if not names:
+        there = (
+            "a name in ./regularity/, or a file that `regularity search` named"
+            if storage is None
+            else "a storage that has it"
+        )
+        raise _Wrong(f"No such study: {study}. Expected {there}. Received: {shown(where)}, which has none.")
+    meant = [study] if storage is not None else [study, Path(study).stem, *(names if len(names) == 1 else [])]
+    for name in meant:
+        if name in names:
+            return where, name
+    raise _Wrong(
+        f"Expected one of the studies in {shown(where)}: {', '.join(map(repr, names))}. Received: {study!r}. Name it, for example: "
+        f"regularity resume {shlex.quote(names[0])} --storage {shlex.quote(shown(where))}"
+    )
 
 
 def _search(
@@ -245,7 +261,7 @@ def _search(
             _file_to_write(file)  # now, not after the work
     x, y = _rows(Path(asked["data"]), asked["target"])
     import regularity as rg
-    from regularity.study._store import Store
+    from regularity.study._store import Store, shown
 
     model = _model(Path(asked["model"]))
     _check_names(model, x, Path(asked["data"]), asked["target"])
@@ -254,12 +270,23 @@ def _search(
     techniques = words if words == "auto" else [key.strip() for key in words.split(",")]
     try:
         kept = Store(storage, name)
-        if not kept.trials():
-            kept.note("asked", asked)  # before anything trains, for `resume` after a kill
-        found = rg.search(
-            model, x, y, techniques, storage=storage, name=name, verbose=0 if quiet or as_json else "auto", **options
-        )
-        kept.note("asked", asked)  # perhaps with more trials, or time
+        begun, before = kept.noted("question") is not None, kept.noted("asked")
+        kept.note("asked", asked)  # before anything trains, for `resume` after a kill
+        try:
+            found = rg.search(
+                model,
+                x,
+                y,
+                techniques,
+                storage=storage,
+                name=name,
+                verbose=0 if quiet or as_json else "auto",
+                **options,
+            )
+        except (ValueError, TypeError):
+            if begun:  # and it was something else
+                kept.note("asked", before)
+            raise
     except (ValueError, TypeError) as error:
         raise _Wrong(str(error)) from error
     if out is not None:
@@ -270,7 +297,7 @@ def _search(
         table = found.table.reset_index()
         _print_json(
             {
-                "study": found.name, "storage": str(found.storage), "score": found.score_name, "verdict": found.verdict, "answer": str(found),
+                "study": found.name, "storage": shown(found.storage), "score": found.score_name, "verdict": found.verdict, "answer": str(found),
                 "recipe": json.loads(found.recipe.to_json()), "best": json.loads(found.best.to_json()),
                 "comparison": json.loads(found.comparison.to_json(orient="index")), "table": json.loads(table.to_json(orient="records")),
                 "model": None if out is None else str(out), "ensemble": None if ensemble is None else str(ensemble),
@@ -288,7 +315,7 @@ def _search(
     _say(str(found))
     _say(f"Recipe: {found.recipe.to_json()}")
     files = "".join(f"; {word}: {file}" for word, file in (("model", out), ("ensemble", ensemble)) if file)
-    _say(f"{len(found.table)} trials in {found.storage}{files}")
+    _say(f"{len(found.table)} trials in {shown(found.storage)}{files}")
 
 
 @app.command()

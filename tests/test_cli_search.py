@@ -1,0 +1,136 @@
+"""`regularity search` and `resume`, and where the study is found again."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from sklearn.datasets import load_iris
+
+from regularity import cli
+from regularity.study._store import quiet_optuna
+
+SMALL = ["--trials", "3", "--folds", "2", "--epochs", "3", "--batch-size", "25", "--techniques", "l2"]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A model and rows, as a user might have them."""
+    folder = tmp_path_factory.mktemp("files")
+    x, y = load_iris(return_X_y=True)
+    x, y = x[::3].astype("float32"), y[::3]
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(3, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.save(folder / "net.v2.keras")
+    np.savez(folder / "data.npz", x=x, y=y)
+    np.savez(folder / "several.npz", x=x, a=x, y=y)
+    frame = pd.DataFrame(x, columns=["a", "b", "c", "d"]).assign(kind=np.array(["one", "two", "three"])[y])
+    frame["place"] = np.where(y == 0, "garden", "wood")
+    frame.loc[::7, ["a", "place"]] = None
+    frame.to_csv(folder / "flowers.csv", index=False)
+    frame[["kind"]].to_csv(folder / "bare.csv", index=False)
+    (folder / "text.txt").write_text("this is no database")
+    return folder
+
+
+@pytest.fixture
+def run(files, tmp_path, monkeypatch, capsys):
+    """Run a command line beside the files, in a folder of its own; gives exit code, standard output and standard error."""
+    for file in files.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REGULARITY_DEBUG", raising=False)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["regularity", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code, *capsys.readouterr()
+
+    return run
+
+
+def as_json(ran):
+    code, out, err = ran
+    assert code == 0, err
+    return json.loads(out)
+
+
+# -- with a model ----------------------------------------------------------------------------------------------------
+
+
+def test_search_saves_what_it_found_and_resume_goes_on_by_its_name(run):
+    first = as_json(run("search", "net.v2.keras", "data.npz", *SMALL, "--out", "answer.keras", "--json"))
+    assert (first["study"], first["storage"], first["model"]) == ("net.v2", "regularity/net.v2.db", "answer.keras")
+    assert keras.saving.load_model("answer.keras").input_shape == (None, 4)
+    for study in ("net.v2", "regularity/net.v2.db"):
+        again = as_json(run("resume", study, "--json"))
+        assert again["table"] == first["table"]  # to the second: nothing was trained again
+    more = as_json(run("resume", "net.v2", "--trials", "5", "--ensemble", "all.keras", "--json"))
+    assert [row["l2"] for row in more["table"]][:3] == [row["l2"] for row in first["table"]]
+    assert (len(more["table"]), more["ensemble"]) == (5, "all.keras")
+    code, out, _ = run("resume", "net.v2", "--quiet")
+    assert code == 0
+    assert "5 trials in regularity/net.v2.db" in out
+
+
+def test_a_study_in_a_file_of_another_name_is_found(run):
+    first = as_json(run("search", "net.v2.keras", "data.npz", *SMALL, "--storage", "kept", "--name", "one", "--json"))
+    assert as_json(run("resume", "kept", "--json"))["table"] == first["table"]
+    with quiet_optuna():
+        optuna.create_study(study_name="other", storage="sqlite:///kept")
+    code, _, err = run("resume", "kept")
+    assert code == 2
+    assert "one of the studies in kept: 'one', 'other'. Received: 'kept'." in err
+    assert "regularity resume one --storage kept" in err
+    assert as_json(run("resume", "one", "--storage", "kept", "--json"))["table"] == first["table"]
+    code, _, err = run("resume", "other", "--storage", "kept")
+    assert (code, "'other' was begun from Python" in err) == (2, True)
+
+
+def test_a_search_that_is_refused_leaves_what_was_asked_before(run):
+    small = [*SMALL, "--storage", "kept.db", "--name", "one"]
+    first = as_json(run("search", "net.v2.keras", "data.npz", *small, "--budget", "60", "--json"))  # seconds
+    code, _, err = run("search", "net.v2.keras", "data.npz", *small, "--epochs", "4")
+    assert (code, "Received: another epochs" in err) == (2, True)
+    assert as_json(run("resume", "one", "--storage", "kept.db", "--json"))["table"] == first["table"]
+
+
+# -- what can be wrong -----------------------------------------------------------------------------------------------
+
+MODEL, DATA = "net.v2.keras", "data.npz"
+WRONG = {
+    "three files": (["search", MODEL, DATA, DATA], "Got unexpected extra argument"),
+    "an unknown URL": (["search", MODEL, DATA, "--storage", "magic://a:b@c/d"], "magic://a:***@c/d (Can't load plugin"),
+    "no such study": (["resume", "zz"], "No such study: zz. Expected a name in ./regularity/, or a file"),
+    "no such file": (["resume", "zz", "--storage", "nofile.db"], "No such study: zz"),
+    "no study's file": (["resume", "text.txt"], "text.txt (file is not a database)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_one_line_before_any_work(run, monkeypatch, case):
+    monkeypatch.setattr("regularity.population._train.Trainer.submit", lambda *_: pytest.fail("trained"))
+    arguments, message = WRONG[case]
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    *_, last = err.rstrip("\n").split("\n")
+    assert last.startswith("regularity: ")
+    assert message in last
+    assert "Traceback" not in err
+    if arguments[0] == "resume":
+        assert not os.path.exists("nofile.db")
+        assert not Path("regularity").exists()
+
+
+@pytest.mark.parametrize("command", ["search", "resume"])
+def test_each_command_has_help(run, command):
+    code, out, err = run(command, "--help")
+    assert (code, err) == (0, "")
+    assert "--json" in out
+    assert "[]" not in out
