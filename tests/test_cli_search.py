@@ -1,18 +1,20 @@
-"""`regularity search` and `resume`, and where the study is found again."""
+"""`regularity search` and `resume`: for a model or for rows alone, and where the study is found again."""
 
 import json
 import os
 import sys
 from pathlib import Path
 
+import joblib
 import keras
 import numpy as np
 import optuna
 import pandas as pd
 import pytest
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_diabetes, load_iris
 
 from regularity import cli
+from regularity.sklearn import RegularizedClassifier, RegularizedRegressor
 from regularity.study._store import quiet_optuna
 
 SMALL = ["--trials", "3", "--folds", "2", "--epochs", "3", "--batch-size", "25", "--techniques", "l2"]
@@ -34,6 +36,8 @@ def files(tmp_path_factory):
     frame.loc[::7, ["a", "place"]] = None
     frame.to_csv(folder / "flowers.csv", index=False)
     frame[["kind"]].to_csv(folder / "bare.csv", index=False)
+    x, y = load_diabetes(return_X_y=True, as_frame=True)
+    x.assign(y=y).head(80).to_csv(folder / "diabetes.csv", index=False)
     (folder / "text.txt").write_text("this is no database")
     return folder
 
@@ -101,11 +105,94 @@ def test_a_search_that_is_refused_leaves_what_was_asked_before(run):
     assert as_json(run("resume", "one", "--storage", "kept.db", "--json"))["table"] == first["table"]
 
 
+# -- rows alone ------------------------------------------------------------------------------------------------------
+
+
+def test_rows_alone_are_prepared_and_what_predicts_keeps_that(run):
+    outputs = ["--out", "new/answer.joblib", "--ensemble", "all.joblib", "--json"]
+    first = as_json(run("search", "flowers.csv", "--target", "kind", *SMALL, *outputs))
+    assert (first["study"], first["storage"], first["score"]) == ("flowers", "regularity/flowers.db", "accuracy")
+    assert (first["model"], first["ensemble"]) == ("new/answer.joblib", "all.joblib")
+    rows = pd.read_csv("flowers.csv").drop(columns="kind")
+    answer, ensemble = joblib.load("new/answer.joblib"), joblib.load("all.joblib")
+    assert set(answer.predict(rows)) <= {"one", "two", "three"}
+    assert np.abs(answer.predict_proba(rows) - ensemble.predict_proba(rows)).max() > 1e-4
+    assert json.loads(answer.recipe_.to_json()) == first["recipe"]
+    assert json.loads(ensemble.recipe_.to_json()) == first["best"]
+    again = as_json(run("resume", "flowers", "--json"))
+    assert again["table"] == first["table"]
+    more = as_json(run("resume", "flowers", "--trials", "4", "--json"))
+    assert len(more["table"]) == 4
+
+
+def test_rows_alone_are_searched_as_the_estimator_does(run):
+    found = as_json(
+        run("search", "diabetes.csv", *SMALL, "--seed", "3", "--json", "--score", "neg_mean_absolute_error")
+    )
+    rows = pd.read_csv("diabetes.csv")
+    settings = {"trials": 3, "folds": 2, "epochs": 3, "batch_size": 25, "techniques": ["l2"], "random_state": 3}
+    estimator = RegularizedRegressor(**settings, scoring="neg_mean_absolute_error").fit(
+        rows.drop(columns="y"), rows["y"]
+    )
+    table = pd.DataFrame(found["table"]).set_index("trial").drop(columns="seconds")
+    pd.testing.assert_frame_equal(table, estimator.study_.table.drop(columns="seconds"), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "said"),
+    [
+        (["data.npz"], RegularizedClassifier, "Task: classification, of 3 distinct numbers (else --task regression)\n"),
+        (["data.npz", "--task", "regression"], RegularizedRegressor, ""),
+        (["diabetes.csv"], RegularizedRegressor, "Task: regression, of 65 distinct numbers (else --task classification)\n"),
+        (["flowers.csv", "-t", "kind"], RegularizedClassifier, ""),
+    ],
+)  # fmt: skip
+def test_the_task_is_what_the_target_says_or_what_is_asked(run, monkeypatch, arguments, kind, said):
+    def fit(self, x, y):
+        raise ValueError(type(self).__name__)
+
+    monkeypatch.setattr(RegularizedClassifier, "fit", fit)
+    monkeypatch.setattr(RegularizedRegressor, "fit", fit)
+    assert run("search", *arguments) == (2, "", f"{said}regularity: {kind.__name__}\n")
+
+
+@pytest.mark.parametrize(
+    ("targets", "classes"),
+    [
+        (["a", "b", "c"], True),
+        ([True, False], True),
+        ([0, 1, 1], True),
+        ([0.0, 1.0, 1.0], True),
+        ([0.5, 1.0, 1.0], False),
+        (list(range(10)) * 5, True),
+        (list(range(10)) * 4, False),
+        (list(range(21)) * 100, False),
+        ([[0, 1]] * 9, False),
+        ([0.0, np.inf, 1.0], False),
+    ],
+)
+def test_text_truth_values_and_few_whole_numbers_are_classes(targets, classes):
+    assert cli._are_classes(np.array(targets)) is classes
+
+
 # -- what can be wrong -----------------------------------------------------------------------------------------------
 
 MODEL, DATA = "net.v2.keras", "data.npz"
 WRONG = {
+    "a model alone": (["search", MODEL], f"Expected rows, after a model or alone. Received: {MODEL}"),
+    "a model as rows": (["search", MODEL, MODEL], "Expected rows, after a model or alone"),
     "three files": (["search", MODEL, DATA, DATA], "Got unexpected extra argument"),
+    "a task beside a model": (["search", MODEL, DATA, "--task", "regression"], "no --task beside a model"),
+    "weights of no model": (["search", DATA, "--init", "keep"], "Expected a model where --init is keep"),
+    "text beside a model": (["search", MODEL, "flowers.csv", "-t", "kind"], "Received text in ['place'] of"),
+    "text as numbers": (["search", "flowers.csv", "-t", "kind", "--task", "regression"], "Expected numbers in 'kind'"),
+    "fractions as classes": (["search", "flowers.csv", "-t", "b", "--task", "classification"], "continuous"),
+    "no columns": (["search", "bare.csv", "-t", "kind"], "to have columns beside the target 'kind'"),
+    "several arrays": (["search", "several.npz"], "one array beside the target 'y', without a model"),
+    "preparation lost": (["search", DATA, "--out", "a.keras"], "--out to end in .joblib, since how columns"),
+    "a model in a pickle": (["search", MODEL, DATA, "--ensemble", "a.joblib"], "--ensemble to end in .keras. Received"),
+    "no such budget": (["search", DATA, "--budget", "9 parsecs"], "Expected a time such as"),
+    "a text file as storage": (["search", DATA, "--storage", "text.txt"], "text.txt (file is not a database)"),
     "an unknown URL": (["search", MODEL, DATA, "--storage", "magic://a:b@c/d"], "magic://a:***@c/d (Can't load plugin"),
     "no such study": (["resume", "zz"], "No such study: zz. Expected a name in ./regularity/, or a file"),
     "no such file": (["resume", "zz", "--storage", "nofile.db"], "No such study: zz"),

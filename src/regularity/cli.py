@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 import textwrap
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -28,7 +29,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="Train the answer on all rows and save it here, as .keras; without a model as .joblib."),
+]
+Ensemble = Annotated[
+    Path | None, typer.Option("--ensemble", help="Save the averaged fold models of the best recipe here, likewise.")
+]
+
 _WIDEST = 400  # columns of a table that no terminal shows
+_BUDGET = "5min"  # where neither trials nor a budget are given
+_SHARED = ("trials", "budget", "folds", "epochs", "batch_size")  # options of a search with a model and without
+_CLASSES = 20  # more distinct numbers are no classes,
+_ROWS_OF_A_CLASS = 5  # nor are those that come less often on average
 
 
 class Init(StrEnum):
@@ -36,6 +49,14 @@ class Init(StrEnum):
 
     fresh = "fresh"
     keep = "keep"
+
+
+class Task(StrEnum):
+    """What the target of a table is."""
+
+    auto = "auto"
+    classification = "classification"
+    regression = "regression"
 
 
 class _Wrong(Exception):
@@ -104,7 +125,7 @@ def path(
         raise _Wrong(f"Expected --plot to end in .png, .svg or .pdf. Received: {plot}")
     if out is not None and out.suffix != ".keras":
         raise _Wrong(f"Expected --out to end in .keras. Received: {out}")
-    x, y = _rows(data, target)
+    x, y = _numbers(data, target)
     for file in (plot, out):
         if file is not None:
             _file_to_write(file)  # now, not after the work
@@ -147,9 +168,23 @@ def path(
 
 @app.command()
 def search(
-    model: Annotated[Path, typer.Argument(help="A compiled model, as MODEL.keras.")],
-    data: Annotated[Path, typer.Argument(help="Rows, as .npz (arrays x and y), .csv or .parquet.")],
+    first: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL.keras|DATA", help="A compiled model; or rows alone, and a network is built for them."
+        ),
+    ],
+    second: Annotated[
+        Path | None,
+        typer.Argument(metavar="DATA", help="Rows beside a model, as .npz (arrays x and y), .csv or .parquet."),
+    ] = None,
     target: Annotated[str, typer.Option("--target", "-t", help="Column, or array in the .npz, to predict.")] = "y",
+    task: Annotated[
+        Task,
+        typer.Option(
+            "--task", help="What the target of rows alone is; by default text and few whole numbers are classes."
+        ),
+    ] = Task.auto,
     techniques: Annotated[
         str, typer.Option("--techniques", help="What to search: auto, or keys with commas between, as l2,dropout.")
     ] = "auto",
@@ -166,25 +201,31 @@ def search(
     storage: Annotated[
         str | None, typer.Option("--storage", help="A URL or a file; by default a file in ./regularity/.")
     ] = None,
-    name: Annotated[
-        str | None, typer.Option("--name", help="Of the study; by default that of the model's file.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Train the answer on all rows and save it here, as .keras.")
-    ] = None,
-    ensemble: Annotated[
-        Path | None, typer.Option("--ensemble", help="Save the averaged fold models here, as .keras.")
-    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Of the study; by default that of the first file.")] = None,
+    out: Out = None,
+    ensemble: Ensemble = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find which techniques a model needs and how strong, and whether that is real."""
+    """Find which techniques a model needs and how strong, and whether that is real.
+
+    Rows alone may have text and gaps: they are prepared, and a network is built, as rg.sklearn's estimators do.
+    """
+    model, data = (None, first) if second is None else (first, second)
+    if data.suffix == ".keras":
+        raise _Wrong(f"Expected rows, after a model or alone. Received: {data}")
+    if model is None and init is Init.keep:
+        raise _Wrong("Expected a model where --init is keep, to have weights. Received: rows alone.")
+    if model is not None and task is not Task.auto:
+        raise _Wrong(f"Expected no --task beside a model, whose loss says what it predicts. Received: --task {task}.")
+    if trials is None and budget is None:
+        budget = _BUDGET
     asked = {
-        "model": str(model.resolve()), "data": str(data.resolve()), "target": target, "techniques": techniques, "trials": trials,
-        "budget": budget, "folds": folds, "epochs": epochs, "score": score, "batch_size": batch_size, "init": init.value,
-        "seed": seed,
+        "model": model and str(model.resolve()), "data": str(data.resolve()), "target": target, "task": task.value,
+        "techniques": techniques, "trials": trials, "budget": budget, "folds": folds, "epochs": epochs, "score": score,
+        "batch_size": batch_size, "init": init.value, "seed": seed,
     }  # fmt: skip
-    _search(asked, storage, name or model.stem, out, ensemble, as_json, quiet)
+    _search(asked, storage, name or first.stem, out, ensemble, as_json, quiet)
 
 
 @app.command()
@@ -195,12 +236,8 @@ def resume(
     storage: Annotated[
         str | None, typer.Option("--storage", help="The URL or the file that the study with this name is in.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Train the answer on all rows and save it here, as .keras.")
-    ] = None,
-    ensemble: Annotated[
-        Path | None, typer.Option("--ensemble", help="Save the averaged fold models here, as .keras.")
-    ] = None,
+    out: Out = None,
+    ensemble: Ensemble = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -254,45 +291,30 @@ def _search(
     quiet: bool,
 ) -> None:
     """Search as asked, and show what was found."""
+    ending, why = (".keras", "") if asked["model"] else (".joblib", ", since how columns are prepared is a part of it")
     for option, file in (("--out", out), ("--ensemble", ensemble)):
-        if file is not None and file.suffix != ".keras":
-            raise _Wrong(f"Expected {option} to end in .keras. Received: {file}")
+        if file is not None and file.suffix != ending:
+            raise _Wrong(f"Expected {option} to end in {ending}{why}. Received: {file}")
         if file is not None:
             _file_to_write(file)  # now, not after the work
-    x, y = _rows(Path(asked["data"]), asked["target"])
-    import regularity as rg
+    search = _with_model(asked) if asked["model"] else _with_table(asked)
     from regularity.study._store import Store, shown
 
-    model = _model(Path(asked["model"]))
-    _check_names(model, x, Path(asked["data"]), asked["target"])
-    options = {key: value for key, value in asked.items() if key not in ("model", "data", "target", "techniques")}
-    words = asked["techniques"]
-    techniques = words if words == "auto" else [key.strip() for key in words.split(",")]
     try:
         kept = Store(storage, name)
         begun, before = kept.noted("question") is not None, kept.noted("asked")
         kept.note("asked", asked)  # before anything trains, for `resume` after a kill
         try:
-            found = rg.search(
-                model,
-                x,
-                y,
-                techniques,
-                storage=storage,
-                name=name,
-                verbose=0 if quiet or as_json else "auto",
-                **options,
-            )
+            found, save = search(storage=kept.where, name=name, verbose=0 if quiet or as_json else "auto")
         except (ValueError, TypeError):
             if begun:  # and it was something else
                 kept.note("asked", before)
             raise
     except (ValueError, TypeError) as error:
         raise _Wrong(str(error)) from error
-    if out is not None:
-        found.model.save(out)
-    if ensemble is not None:
-        found.ensemble().save(ensemble)
+    for file, average in ((out, False), (ensemble, True)):
+        if file is not None:
+            save(file, average)
     if as_json:
         table = found.table.reset_index()
         _print_json(
@@ -316,6 +338,72 @@ def _search(
     _say(f"Recipe: {found.recipe.to_json()}")
     files = "".join(f"; {word}: {file}" for word, file in (("model", out), ("ensemble", ensemble)) if file)
     _say(f"{len(found.table)} trials in {shown(found.storage)}{files}")
+
+
+def _with_model(asked: dict[str, Any]) -> Callable[..., tuple[Any, Callable[[Path, bool], Any]]]:
+    """A search for a model in a file, its files read: it gives the study, and what saves the answer or the ensemble."""
+    x, y = _numbers(Path(asked["data"]), asked["target"])
+    import regularity as rg
+
+    model = _model(Path(asked["model"]))
+    _check_names(model, x, Path(asked["data"]), asked["target"])
+    options = {key: asked[key] for key in (*_SHARED, "score", "init", "seed")}
+
+    def search(**where: Any) -> tuple[Any, Callable[[Path, bool], Any]]:
+        found = rg.search(model, x, y, _keys(asked["techniques"]), **options, **where)
+        return found, lambda file, average: (found.ensemble() if average else found.model).save(file)
+
+    return search
+
+
+def _with_table(asked: dict[str, Any]) -> Callable[..., tuple[Any, Callable[[Path, bool], Any]]]:
+    """The same for a table without a model, by an estimator that prepares its columns."""
+    x, y = _rows(Path(asked["data"]), asked["target"])
+    if isinstance(x, dict):
+        raise _Wrong(
+            f"Expected {asked['data']} to have one array beside the target {asked['target']!r}, without a model. Received: {sorted(x)}."
+        )
+    numbers = y.dtype.kind in "iuf"
+    classes = asked["task"] == Task.classification or (asked["task"] == Task.auto and _are_classes(y))
+    if not classes and not numbers:
+        raise _Wrong(f"Expected numbers in {asked['target']!r} for a regression. Received: {type(y[0]).__name__}.")
+    if asked["task"] == Task.auto and numbers:  # text leaves no doubt
+        task, other = (Task.classification, Task.regression)[:: 1 if classes else -1]
+        typer.echo(f"Task: {task}, of {len(set(y.ravel().tolist()))} distinct numbers (else --task {other})", err=True)
+    import joblib
+
+    import regularity as rg
+
+    estimator = (rg.sklearn.RegularizedClassifier if classes else rg.sklearn.RegularizedRegressor)(
+        techniques=_keys(asked["techniques"]), scoring=asked["score"], random_state=asked["seed"],
+        **{key: asked[key] for key in _SHARED},
+    )  # fmt: skip
+
+    def search(**where: Any) -> tuple[Any, Callable[[Path, bool], Any]]:
+        estimator.set_params(**where).fit(x, y)
+        return estimator.study_, save
+
+    def save(file: Path, average: bool) -> None:
+        estimator.set_params(ensemble=average, storage=None)  # a URL may have a password
+        estimator._take_model()
+        joblib.dump(estimator, file)
+
+    return search
+
+
+def _keys(words: str) -> str | list[str]:
+    return words if words == "auto" else [key.strip() for key in words.split(",")]
+
+
+def _are_classes(y: "np.ndarray") -> bool:
+    """Whether targets are taken for classes: text, truth values, or few whole numbers of which each comes often."""
+    import numpy as np
+
+    if y.dtype.kind not in "iuf":
+        return True
+    found = np.unique(y)
+    few = len(found) <= max(2, min(_CLASSES, len(y) // _ROWS_OF_A_CLASS))
+    return bool(few and y.ndim == 1 and (found == np.round(found)).all())
 
 
 @app.command()
@@ -475,7 +563,6 @@ def _npz(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
 
 
 def _frame(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
-    import numpy as np
     import pandas as pd
 
     frame = pd.read_csv(file) if file.suffix.lower() == ".csv" else pd.read_parquet(file)
@@ -484,18 +571,31 @@ def _frame(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
     if frame.empty:
         raise _Wrong(f"Expected {file} to have rows. Received: the header {list(frame.columns)} alone.")
     x, y = frame.drop(columns=target), frame[target]
+    if x.shape[1] == 0:
+        raise _Wrong(f"Expected {file} to have columns beside the target {target!r}. Received: that one alone.")
+    if y.isna().any():
+        raise _Wrong(f"Expected a {target!r} in every row of {file}. Received: {int(y.isna().sum())} rows without.")
+    return x, y.to_numpy()
+
+
+def _numbers(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
+    """Rows for a model, which takes numbers alone."""
+    import numpy as np
+    import pandas as pd
+
+    x, y = _rows(file, target)
+    if not isinstance(x, pd.DataFrame):
+        return x, y
     text = [c for c in x.columns if not pd.api.types.is_numeric_dtype(x[c]) and not pd.api.types.is_bool_dtype(x[c])]
     if text:
         raise _Wrong(
-            f"Expected columns of numbers. Received text in {text} of {file}. Encode them first, for example with pandas.get_dummies."
+            f"Expected columns of numbers beside a model. Received text in {text} of {file}. Encode them first, for example with "
+            "pandas.get_dummies; `regularity search` without a model takes them as they are."
         )
-    if y.isna().any():
-        raise _Wrong(f"Expected a {target!r} in every row of {file}. Received: {int(y.isna().sum())} rows without.")
-    labels = y.to_numpy()
-    if not pd.api.types.is_numeric_dtype(y):
-        classes, labels = np.unique(labels.astype(str), return_inverse=True)
+    if y.dtype.kind not in "iufb":
+        classes, y = np.unique(y.astype(str), return_inverse=True)
         typer.echo(f"Classes: {', '.join(f'{i} = {c}' for i, c in enumerate(classes))}", err=True)
-    return x.to_numpy("float32", na_value=np.nan), labels
+    return x.to_numpy("float32", na_value=np.nan), y
 
 
 def _pm(value: float, error: float) -> str:

@@ -58,6 +58,10 @@ class _Regularized(BaseEstimator):
             score=score, sample_weight=sample_weight, storage=storage, name=self.name, verbose=self.verbose,
             seed=int(check_random_state(self.random_state).randint(2**31)),
         )  # fmt: skip
+        self._take_model()
+
+    def _take_model(self) -> None:
+        """Predict with what `ensemble` says."""
         self.recipe_ = self.study_.best if self.ensemble else self.study_.recipe
         self.model_ = self.study_.ensemble() if self.ensemble else self.study_.model
         self.n_iter_ = self.recipe_.epochs
