@@ -7,7 +7,6 @@
 Everything that finishes is kept at once; the same call again takes it from there instead of training it.
 """
 
-import hashlib
 import json
 import math
 import numbers
@@ -21,7 +20,6 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from regularity import _keras
 from regularity.population._lanes import Pool, lanes
 from regularity.population._tasks import Outcome, Plan, Task
 from regularity.population._train import (
@@ -34,6 +32,7 @@ from regularity.recipe import Recipe, sites_of
 from regularity.study._cells import design_of
 from regularity.study._folds import checked_seed, data_and_splits
 from regularity.study._members import Members
+from regularity.study._question import description, digest
 from regularity.study._rule import Standing, Trial, choose, ruled_out, standing
 from regularity.study._scores import check_on_folds, labels, proper, scoring
 from regularity.study._space import brought, space_of
@@ -141,9 +140,9 @@ def search(
         full_steps=True,
     )
     question = {
-        "data": _digest(keras.tree.flatten((data.x, data.y, data.sample_weight))),
-        "model": _digest([_architecture(model)] + (model.get_weights() if init == "keep" else [])),
-        "folds": _digest([*design.folds, *(cell.rows for cell in design.outer)]),
+        "data": digest(keras.tree.flatten((data.x, data.y, data.sample_weight))),
+        "model": digest([description(model)] + (model.get_weights() if init == "keep" else [])),
+        "folds": digest([*design.folds, *(cell.rows for cell in design.outer)]),
         "score": judge.name,
         "techniques": repr(space),
         "epochs": str(epochs),
@@ -151,7 +150,7 @@ def search(
         "init": init,
         "seed": str(seed),
     }
-    name = name or f"{model.name}-{_digest([json.dumps(question)])[:8]}"
+    name = name or f"{model.name}-{digest([json.dumps(question)])[:8]}"
     store = Store(storage, name)
     store.check(question)  # at once, where the user is, whatever process does the work
     fit = {
@@ -591,47 +590,3 @@ def _seconds(budget: Any) -> float:
             f"Received: budget={budget!r}"
         )
     return seconds
-
-
-def _digest(parts: Sequence[Any]) -> str:
-    """A name for some arrays and texts that others don't have."""
-    found = hashlib.sha256()
-    for part in parts:
-        if part is None or isinstance(part, str):
-            found.update(repr(part).encode())
-        else:
-            array = np.ascontiguousarray(part)
-            found.update(f"{array.dtype}{array.shape}".encode())
-            found.update(array.tobytes())
-    return found.hexdigest()
-
-
-def _architecture(model: Any) -> str:
-    """A text for what a model is and how it is trained; the names that Keras counts up are left out."""
-    layers = [
-        (type(layer).__name__, [w.shape for w in layer.weights], _config(layer)) for _, layer in _keras.walk(model)
-    ]
-    training = (
-        type(model.optimizer).__name__,
-        _nameless(model.optimizer.get_config()),
-        str(_keras.compiled_loss(model)),
-    )
-    text = json.dumps([layers, training], default=repr, sort_keys=True)
-    return re.sub(r" object at 0x[0-9a-f]+| at 0x[0-9a-f]+", "", text)
-
-
-def _config(layer: Any) -> Any:
-    if isinstance(layer, keras.Model):
-        return None
-    try:
-        return _nameless(keras.saving.serialize_keras_object(layer)["config"])
-    except Exception:  # a layer of the user's own may have no configuration
-        return None
-
-
-def _nameless(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _nameless(item) for key, item in value.items() if key not in ("name", "shared_object_id")}
-    if isinstance(value, (list, tuple)):
-        return [_nameless(item) for item in value]
-    return value

@@ -1,0 +1,77 @@
+"""What tells the question of one study from that of another: digests of data and model, the same in every process."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from regularity import _keras
+
+
+def digest(parts: Sequence[Any]) -> str:
+    """A name for some arrays and texts that others don't have."""
+    found = hashlib.sha256()
+    for part in parts:
+        if part is None or isinstance(part, str):
+            found.update(repr(part).encode())
+        else:
+            array = np.ascontiguousarray(part)
+            found.update(f"{array.dtype}{array.shape}".encode())
+            found.update(array.tobytes())
+    return found.hexdigest()
+
+
+def description(model: Any) -> str:
+    """A text for what a model is, how its layers hang together and how it is trained.
+
+    The names that Keras counts up as layers are made stand in it by their order, so that a model built twice is the same.
+    """
+    layers = [
+        (type(layer).__name__, [w.shape for w in layer.weights], _config(layer)) for _, layer in _keras.walk(model)
+    ]
+    loss, config = _keras.compiled_loss(model), model._compile_config.config
+    training = (type(model.optimizer).__name__, model.optimizer.get_config(), _config(loss), config.get("loss_weights"))
+    whole = [layers, _config(model), training]
+    numbers = {name: f"#{number}" for number, name in enumerate(dict.fromkeys(_names(whole)))}
+    text = json.dumps(_renamed(whole, numbers), default=repr, sort_keys=True)
+    return re.sub(r" object at 0x[0-9a-f]+| at 0x[0-9a-f]+", "", text)
+
+
+def _config(thing: Any) -> Any:
+    """The configuration of a model, a layer or of losses; some of the user's own have none."""
+    if isinstance(thing, dict):
+        return {str(key): _config(item) for key, item in thing.items()}
+    if isinstance(thing, (list, tuple)):
+        return [_config(item) for item in thing]
+    try:  # Keras's losses leave some of their arguments out
+        return [keras.saving.serialize_keras_object(thing), _keras.loss_arguments(thing)]
+    except Exception:  # from NotImplementedError to whatever a `get_config` of the user's raises
+        return type(thing).__name__ if isinstance(thing, keras.layers.Layer) else repr(thing)
+
+
+def _names(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("name"), str):
+            yield value["name"]
+        for item in value.values():
+            yield from _names(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _names(item)
+
+
+def _renamed(value: Any, numbers: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        left_out = ("shared_object_id", "build_config", "registered_name")
+        return {
+            numbers.get(str(key), str(key)): _renamed(item, numbers)
+            for key, item in value.items()
+            if key not in left_out
+        }
+    if isinstance(value, (list, tuple)):
+        return [_renamed(item, numbers) for item in value]
+    return numbers.get(value, value) if isinstance(value, str) else value
