@@ -45,11 +45,11 @@ class Scenario(NamedTuple):
 
 SCENARIOS = {
     # labels are coins: nothing can help
-    "noise": Scenario(600, 10, 1, 1.0, (64, 64), 15),
+    "noise": Scenario(600, 10, 1, 1.0, (64,), 15),
     # clean, and large for the network: nothing is left to gain
-    "linear": Scenario(4000, 5, 5, 0.0, (16,), 15),
+    "linear": Scenario(2000, 5, 5, 0.0, (16,), 15),
     # a wide network on few rows with wrong labels
-    "gain": Scenario(1500, 40, 10, 0.3, (256, 256), 20),
+    "gain": Scenario(1500, 40, 10, 0.3, (128,), 20),
 }
 
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenario", choices=SCENARIOS, default="gain")
     parser.add_argument("--seeds", type=int, default=100)
-    parser.add_argument("--trials", type=int, default=30)
+    parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--out", type=Path, default=Path("verdicts"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
