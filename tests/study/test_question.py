@@ -36,7 +36,7 @@ def test_a_model_that_is_built_twice_is_the_same():
         {"optimizer": "sgd"},
         {"optimizer": keras.optimizers.Adam(0.1)},
     ],
-    ids=str,
+    ids=["wiring", "units", "loss_weights", "loss", "argument of the loss", "optimizer", "learning rate"],
 )
 def test_another_model_is_another(other):
     assert description(two_branches(**other)) != description(two_branches())
