@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from sklearn.metrics import fbeta_score, make_scorer
 
-from regularity.study._question import description, digest
+from regularity.study._question import description, digest, kept_weights, scorer
 
 
 def two_branches(swapped=False, units=4, loss_weights=None, loss="mse", optimizer="adam", names=(None, None)):
@@ -72,3 +73,38 @@ def test_arrays_differ_by_value_shape_and_type():
     digests = {digest([a]) for a in (ones, ones + 1, ones.T, ones.astype("float64"), "ones", None)}
     assert len(digests) == 6
     assert digest([ones]) == digest([ones[:, ::-1]])
+
+
+def test_names_that_the_user_gave_count_and_those_that_keras_counts_up_do_not():
+    assert description(two_branches(names=("p", "q"))) == description(two_branches(names=("p", "q")))
+    assert description(two_branches(names=("p", "q"))) != description(two_branches(names=("q", "p")))
+
+
+def test_weights_that_fresh_members_keep_count_and_others_do_not():
+    def weights(frozen=1.0, drawn=1.0, adapted=1.0, statistics=1.0):
+        base = layers.Dense(2, kernel_initializer=keras.initializers.Constant(frozen), trainable=False)
+        normalization = layers.Normalization()
+        normalization.adapt(np.full((4, 3), adapted))
+        batch = layers.BatchNormalization()
+        last = layers.Dense(1, kernel_initializer=keras.initializers.Constant(drawn))
+        keras.Sequential([keras.Input((3,)), normalization, base, batch, last])
+        batch.moving_mean.assign([statistics] * 2)
+        model = keras.Sequential([keras.Input((3,)), normalization, base, batch, last])
+        return digest(kept_weights(model))
+
+    assert weights() == weights(drawn=2.0) == weights(statistics=2.0)
+    assert len({weights(), weights(frozen=2.0), weights(adapted=2.0)}) == 3
+
+
+def test_scorers_of_one_name_are_told_apart_by_what_they_compute():
+    def narrow(beta):
+        return make_scorer(fbeta_score, beta=beta)
+
+    assert scorer("accuracy", "accuracy") == scorer(None, "accuracy") == "accuracy"
+    assert scorer(narrow(2.0), "fbeta_score") == scorer(narrow(2.0), "fbeta_score")
+    first, second = (lambda e, x, y: 1.0), (lambda e, x, y: 2.0)
+    texts = [
+        scorer(s, "s")
+        for s in (narrow(2.0), narrow(0.5), make_scorer(fbeta_score, greater_is_better=False, beta=2.0), first, second)
+    ]
+    assert len(set(texts)) == 5

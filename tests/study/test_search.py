@@ -259,6 +259,27 @@ def test_an_interrupted_search_within_a_budget_goes_on(tmp_path, monkeypatch):
     same(searched(tmp_path / "one.db", name="one", **quick), study)
 
 
+def test_a_search_that_was_cut_off_in_its_race_takes_a_smaller_budget(tmp_path, monkeypatch):
+    from regularity.study._search import _Search
+
+    race = _Search.race
+
+    def interrupted(self, pool):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_Search, "race", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        searched(tmp_path / "one.db", name="one", trials=4, budget=60)
+    monkeypatch.setattr(_Search, "race", race)
+    assert len(searched(tmp_path / "one.db", name="one", trials=None, budget=0.01).table) == 4
+
+
+def test_a_budget_that_trials_left_over_is_not_spent(tmp_path):
+    settings = {"name": "one", "budget": 600, "techniques": ["dropout"]}
+    assert len(searched(tmp_path / "one.db", trials=3, **settings).table) == 3
+    assert len(searched(tmp_path / "one.db", trials=5, **settings).table) == 5
+
+
 def test_leaders_get_no_more_rings_where_there_are_more_folds():
     study = searched(folds=10, trials=3)
     assert study.table["members"].max() <= 4 * 10
@@ -291,7 +312,7 @@ def test_a_model_that_diverges_as_given_is_helped_by_what_does_not():
     [
         ({"score": "roc_auc", "folds": [(np.arange(50, 100), np.flatnonzero(Y[:50])), (np.arange(50), np.arange(50, 100))]}, r"fold 0: roc_auc can't be computed from \d+ rows of classes \[1\]"),
         ({"score": "roc_auc_ovr", "y": np.where(np.arange(100) < 3, 2, Y)}, r"fold \d: roc_auc_ovr can't be computed from \d+ rows of classes \[0, 1\]"),
-        ({"score": "roc_auc", "validation_data": (X[:8], np.ones(8, int))}, r"fold 0: roc_auc can't"),
+        ({"score": "roc_auc", "validation_data": (X[:8], np.ones(8, int))}, r"part of `validation_data` 0: roc_auc can't"),
     ],
 )  # fmt: skip
 def test_a_score_that_a_fold_can_not_have_is_refused_before_anything_trains(settings, message, monkeypatch):
@@ -307,6 +328,11 @@ def test_validation_rows_are_parted_by_class_so_that_each_part_has_a_score():
     study = searched(score="roc_auc", techniques=["l2"], trials=3, validation_data=(X[:40], y))
     assert len(study._settled.design.folds) == 4
     assert study.table["score"].notna().all()
+
+
+def test_one_row_to_validate_on_leaves_nothing_to_judge_by():
+    with pytest.raises(ValueError, match=r"at least 2 rows of `validation_data`.*Received: 1"):
+        searched(validation_data=(X[:1], Y[:1]))
 
 
 def test_where_all_diverge_or_no_fold_has_a_score_the_error_says_which():

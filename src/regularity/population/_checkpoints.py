@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+import regularity
 from regularity.population._tasks import Task
 
 _EVERY = 30.0  # seconds between two of a chunk: one that trains faster than this is never written
@@ -41,10 +42,9 @@ class Checkpoint:
         """Whether it is long enough ago that something was saved, or the chunk began."""
         return self._file is not None and time.monotonic() - self._written >= _EVERY
 
-    @property
-    def exists(self) -> bool:
-        """Whether something is saved."""
-        return self._file is not None and self._file.exists()
+    def is_worth_it(self, begun: float) -> bool:
+        """Whether to save what is done, as part of a job that began then: something is saved already, or it trains for long."""
+        return self._file is not None and (self._file.exists() or time.monotonic() - begun >= _EVERY)
 
     def save(self, value: Any) -> None:
         """Put a value in the place of the last one, whole or not at all."""
@@ -63,7 +63,7 @@ class Checkpoint:
 
 def _name(tasks: Sequence[Task]) -> str:
     """A name for some members that others don't have."""
-    found = hashlib.sha256()
+    found = hashlib.sha256(regularity.__version__.encode())
     for task in tasks:
         settings = (task.seed, task.epochs, task.learning_rate, task.keep_weights)
         found.update(repr((settings, sorted(task.strengths.items()), sorted(task.schedules.items()))).encode())

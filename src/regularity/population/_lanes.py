@@ -7,6 +7,7 @@ either by its own threads (see `benchmarks/`), and one device holds what all mem
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -215,14 +216,16 @@ class RowLanes(Lanes):
     ) -> "list[Future[list[Outcome]]]":
         """Queue chunks for the lanes of a pool."""
         tasks = [task for chunk in chunks for task in chunk.tasks]
-        longest = max(len(self._rows(task)) for task in tasks)
+        longest = max(task.epoch_rows or len(self._rows(task)) for task in tasks)
         if self.plan.full_steps:
             longest += -longest % self.plan.batch_size
         per_member = self.plan.shuffle or any(task.rows is not None for task in tasks)
         self._calls = max(self._calls, sum(max(task.epochs for task in chunk.tasks) for chunk in chunks))
 
+        begun = time.monotonic()
+
         def work(chunk: Queued, device: Any) -> list[Outcome]:
-            return self._train_chunk(chunk, device, longest, per_member, pool.stop, advance)
+            return self._train_chunk(chunk, device, longest, per_member, pool.stop, advance, begun)
 
         return [pool.submit(partial(work, chunk)) for chunk in chunks]
 
@@ -234,6 +237,7 @@ class RowLanes(Lanes):
         per_member: bool,
         stop: threading.Event,
         advance: Callable[[int], None],
+        begun: float,
     ) -> list[Outcome]:
         checkpoint = Checkpoint(self.plan.checkpoints, queued.tasks)
         state, outcomes, begin = checkpoint.load() or (None, [], 0)
@@ -266,7 +270,7 @@ class RowLanes(Lanes):
             if checkpoint.is_due and epoch < epochs - 1:
                 checkpoint.save((jax.tree.map(np.asarray, chunk.state), chunk.outcomes, chunk.epoch))
         outcomes = chunk.finish()
-        if checkpoint.exists and not stop.is_set():  # others of the same job may train on for long
+        if checkpoint.is_worth_it(begun) and not stop.is_set():  # others of the same job may train on for long
             checkpoint.save((None, outcomes, epochs))
         return outcomes
 

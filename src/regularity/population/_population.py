@@ -70,6 +70,10 @@ class Population:
             self._size = size // together * together if size >= together else _divisor(together, size)
         return self._size
 
+    def together(self, tasks: Sequence[Task]) -> list[list[int]]:
+        """Which tasks train together, by their index."""
+        return self._chunks(tasks)[0]
+
     def _chunks(self, tasks: Sequence[Task]) -> tuple[list[list[int]], list[Queued]]:
         """Which tasks train together, the longest first, by their index and themselves."""
         size = self.chunk(tasks)

@@ -23,6 +23,8 @@ class Task:
         held_out: Sets of rows to score on after each epoch, each set on its own.
         schedules: Name of the schedule by key of each site whose strength changes while training.
         keep_weights: Whether its outcome carries them.
+        epoch_rows: Rows of an epoch, some of them twice, where that is more than there are; else what trains beside it
+            decides how long its epochs are.
     """
 
     strengths: dict[str, float]
@@ -33,6 +35,7 @@ class Task:
     held_out: tuple[np.ndarray, ...] = ()
     schedules: Mapping[str, str] = field(default_factory=dict)
     keep_weights: bool = True
+    epoch_rows: int | None = None
 
 
 @dataclass

@@ -176,6 +176,14 @@ class Trainer:
         waiting = [(members, p.submit(there, pool, advance)) for members, there, p in self._groups(tasks)]
         return lambda: _merged([(members, wait()) for members, wait in waiting])
 
+    def chunks(self, tasks: Sequence[Task]) -> list[tuple[list[int], list[Task]]]:
+        """Which tasks train together, by their index and themselves."""
+        return [
+            ([members[i] for i in chosen], [tasks[members[i]] for i in chosen])
+            for members, there, population in self._groups(tasks)
+            for chosen in population.together(there)
+        ]
+
     def forget(self, tasks: Sequence[Task]) -> None:
         """Remove what was written of tasks in training, once their outcomes are kept."""
         for _, there, population in self._groups(tasks):

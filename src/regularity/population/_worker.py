@@ -56,9 +56,7 @@ def call_elsewhere(
     """
     with tempfile.TemporaryDirectory(prefix="regularity-") as folder:
         sent, returned = Path(folder, "sent"), Path(folder, "returned")
-        model.save(Path(folder, "model.keras"))
-        config = _keras.portable_compile_config(model)
-        sent.write_bytes(cloudpickle.dumps((_keras.custom_objects(model), config, function, arguments)))
+        sent.write_bytes(cloudpickle.dumps((packed(model), function, arguments)))
         process = subprocess.Popen(
             [sys.executable, "-m", "regularity.population._worker", folder],
             env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
@@ -81,15 +79,32 @@ def call_elsewhere(
         return cloudpickle.loads(returned.read_bytes())
 
 
+def packed(model: Any) -> bytes:
+    """A model and how it was compiled, for a process where Keras runs on JAX, with the user's own classes by value."""
+    with tempfile.TemporaryDirectory(prefix="regularity-") as folder:
+        file = Path(folder, "model.keras")
+        model.save(file)
+        config = _keras.portable_compile_config(model)
+        return cloudpickle.dumps((_keras.custom_objects(model), config, file.read_bytes()))
+
+
+def unpacked(sent: bytes) -> Any:
+    """The model that `packed` was given."""
+    custom_objects, config, saved = cloudpickle.loads(sent)
+    with tempfile.TemporaryDirectory(prefix="regularity-") as folder, keras.saving.custom_object_scope(custom_objects):
+        file = Path(folder, "model.keras")
+        file.write_bytes(saved)
+        # the model comes from the user's own process, so its lambdas are as safe here as there
+        model = keras.saving.load_model(file, compile=False, safe_mode=False)
+        model.compile_from_config(config)
+    return model
+
+
 def _work(folder: str) -> None:
-    custom_objects, config, function, arguments = cloudpickle.loads(Path(folder, "sent").read_bytes())
+    sent, function, arguments = cloudpickle.loads(Path(folder, "sent").read_bytes())
     advance = _teller(sys.stdout)
     with contextlib.redirect_stdout(io.StringIO()):  # what a model prints is no progress
-        # the model comes from the user's own process, so its lambdas are as safe here as there
-        with keras.saving.custom_object_scope(custom_objects):
-            model = keras.saving.load_model(Path(folder, "model.keras"), compile=False, safe_mode=False)
-            model.compile_from_config(config)
-        found = function(model, *arguments, advance)
+        found = function(unpacked(sent), *arguments, advance)
     Path(folder, "returned").write_bytes(cloudpickle.dumps(found))
 
 

@@ -83,9 +83,17 @@ def design_of(splits: list[tuple[np.ndarray, np.ndarray]], seed: int, classes: n
         splits: Rows to train on and held out.
         seed: Sets how held-out rows are parted.
         classes: The class of each row, where there are classes: parts then have as much of each.
+
+    Raises:
+        ValueError: If a single split holds out less than 2 rows.
     """
     if len(splits) == 1:
         rows, held = splits[0]
+        if len(held) < 2:
+            raise ValueError(
+                "Expected at least 2 rows of `validation_data`: what is chosen by some of them is judged on the others. "
+                f"Received: {len(held)}"
+            )
         parts = _parted(held, seed, None if classes is None else classes[held])
         every = tuple(range(len(parts)))
         ring = [Cell(rows, every, n) for n in range(_VALIDATION_SEEDS)]
@@ -108,7 +116,7 @@ def _parted(held: np.ndarray, seed: int, classes: np.ndarray | None) -> list[np.
     rarest = 0 if classes is None else int(np.unique(classes, return_counts=True)[1].min())
     count = min(_PARTS, len(held) // 2) if rarest < 2 else min(_PARTS, rarest)
     if count < 2:  # a score may still have something to say of a single row
-        return [np.sort(part) for part in np.array_split(held, min(2, len(held)))]
+        return [np.sort(part) for part in np.array_split(held, 2)]
     splitter = (StratifiedKFold if rarest >= 2 else KFold)(count, shuffle=True, random_state=seed)
     return [np.sort(held[part]) for _, part in splitter.split(held, classes)]
 

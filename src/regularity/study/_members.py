@@ -24,6 +24,9 @@ class Members:
     def __init__(self, model: Any, settled: Settled) -> None:
         space = settled.space
         self._model, self._settled, self._sites = model, settled, sites_of(model)
+        self._epoch_rows: dict[int, int] = {}  # by how many folds are left out, the same for all that leave out as many
+        for cell in (*settled.design.outer, *(cell for ring in settled.design.rings for cell in ring)):
+            self._epoch_rows[len(cell.held)] = max(self._epoch_rows.get(len(cell.held), 0), len(cell.rows))
         # what the model brings is off where a point of the space does not have it
         self.off = {key: value for key, value in brought(model).items() if key not in space.fixed}
         self.all_on = space.recipe({d.key: d.strength(0.5) for d in space.dimensions}, self.off)
@@ -46,11 +49,12 @@ class Members:
             keep: Whether to hand back their weights.
         """
         _, strengths = strengths_for(self._model, self._sites, [self.all_on, recipe])
+        design = self._settled.design
         schedules = self._scheduled | schedules_of(recipe, self._sites, self._model)
         return [
             Task(
                 strengths, (self._settled.seed * 1_000_003 + number) % 2**31, epochs, recipe.learning_rate, cell.rows,
-                tuple(self._settled.design.folds[fold] for fold in cell.held), schedules, keep,
+                tuple(design.folds[fold] for fold in cell.held), schedules, keep, self._epoch_rows[len(cell.held)],
             )
             for cell, number in cells
         ]  # fmt: skip

@@ -209,7 +209,7 @@ def path(
     seed = checked_seed(seed)
     data, splits = data_and_splits(model, x, y, folds, groups, validation_data, sample_weight, class_weight, seed)
     judge = scoring(model, data, score)
-    check_on_folds(judge, [held for _, held in splits])
+    check_on_folds(judge, [held for _, held in splits], "fold" if validation_data is None else "set")
     epochs = 50 if epochs is None else checked_count(epochs, "epochs")
     own_seeds = checked_seeds(seeds if validation_data is None or seeds != 1 else 5)
     if validation_data is not None and len(own_seeds) < 2:

@@ -17,12 +17,43 @@ def digest(parts: Sequence[Any]) -> str:
     found = hashlib.sha256()
     for part in parts:
         if part is None or isinstance(part, str):
-            found.update(repr(part).encode())
+            found.update(_without_addresses(repr(part)).encode())
         else:
             array = np.ascontiguousarray(part)
             found.update(f"{array.dtype}{array.shape}".encode())
             found.update(array.tobytes())
     return found.hexdigest()
+
+
+def kept_weights(model: Any) -> list[np.ndarray]:
+    """The weights that fresh members start from too: frozen ones, and what layers such as `Normalization` were adapted to."""
+    drawn = _keras.batch_statistics(model)
+    return [np.asarray(w) for w in model.weights if not w.trainable and id(w) not in drawn]
+
+
+def scorer(score: Any, name: str) -> str:
+    """A text for a score: its name, or for a scorer of the user's what it computes."""
+    return name if score is None or isinstance(score, str) else _without_addresses(f"{name} {_told(score)}")
+
+
+def _told(value: Any) -> str:
+    """What tells a function or a callable from others: where it stands, its code, and what it was made with."""
+    if isinstance(value, dict):
+        return repr(sorted((key, _told(item)) for key, item in value.items()))
+    code = getattr(value, "__code__", None)
+    if code is not None:
+        return (
+            f"{value.__module__}.{value.__qualname__} {digest([repr((code.co_code, code.co_consts, code.co_names))])}"
+        )
+    return (
+        f"{type(value).__qualname__} {_told(vars(value))}"
+        if callable(value) and hasattr(value, "__dict__")
+        else repr(value)
+    )
+
+
+def _without_addresses(text: str) -> str:
+    return re.sub(r" object at 0x[0-9a-f]+| at 0x[0-9a-f]+", "", text)
 
 
 def description(model: Any) -> str:
@@ -34,11 +65,11 @@ def description(model: Any) -> str:
         (type(layer).__name__, [w.shape for w in layer.weights], _config(layer)) for _, layer in _keras.walk(model)
     ]
     loss, config = _keras.compiled_loss(model), model._compile_config.config
-    training = (type(model.optimizer).__name__, model.optimizer.get_config(), _config(loss), config.get("loss_weights"))
+    training = (_config(model.optimizer), _config(loss), config.get("loss_weights"))
     whole = [layers, _config(model), training]
     numbers = {name: f"#{number}" for number, name in enumerate(dict.fromkeys(_names(whole)))}
     text = json.dumps(_renamed(whole, numbers), default=repr, sort_keys=True)
-    return re.sub(r" object at 0x[0-9a-f]+| at 0x[0-9a-f]+", "", text)
+    return _without_addresses(text)
 
 
 def _config(thing: Any) -> Any:
@@ -54,9 +85,12 @@ def _config(thing: Any) -> Any:
 
 
 def _names(value: Any) -> Iterator[str]:
+    """Names that Keras counted up; one that the user gave may be a key of a recipe."""
     if isinstance(value, dict):
-        if isinstance(value.get("name"), str):
-            yield value["name"]
+        kind, config = value.get("class_name"), value.get("config")
+        name = config.get("name") if isinstance(config, dict) else None
+        if isinstance(name, str) and re.sub(r"_\d+$", "", name).replace("_", "") == str(kind).lower():
+            yield name
         for item in value.values():
             yield from _names(item)
     elif isinstance(value, (list, tuple)):

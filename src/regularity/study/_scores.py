@@ -108,8 +108,13 @@ def proper(model: Any, data: Data, judge: Scoring) -> Scoring | None:
     return scoring(model, data, "neg_log_loss")
 
 
-def check_on_folds(judge: Scoring, folds: Sequence[np.ndarray]) -> None:
+def check_on_folds(judge: Scoring, folds: Sequence[np.ndarray], what: str = "fold") -> None:
     """See that a score can be computed on the rows of each fold, whatever the model puts out.
+
+    Args:
+        judge: How to score.
+        folds: Rows of each.
+        what: What they are, for the message.
 
     Raises:
         ValueError: If it can't, with the fold and what it has.
@@ -128,8 +133,9 @@ def check_on_folds(judge: Scoring, folds: Sequence[np.ndarray]) -> None:
         if not math.isfinite(value):
             has = "" if judge.kind == "numbers" else f" of classes {np.unique(y).tolist()}"
             raise ValueError(
-                f"The score is not a number on the held-out rows of fold {number}: {judge.name} can't be computed from "
-                f"{len(y)} row{'s' * (len(y) != 1)}{has}. Take fewer folds, or another with `score`.{says}"
+                f"The score is not a number on the held-out rows of {what} {number}: {judge.name} can't be computed from "
+                f"{len(y)} row{'s' * (len(y) != 1)}{has}. {'Take fewer folds' if what == 'fold' else 'Give more rows'}, or "
+                f"another with `score`.{says}"
             )
 
 

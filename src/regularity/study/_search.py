@@ -21,6 +21,7 @@ import keras
 import numpy as np
 
 from regularity.population._lanes import Pool, lanes
+from regularity.population._ray import Cluster
 from regularity.population._tasks import Outcome, Plan, Task
 from regularity.population._train import (
     Trainer,
@@ -32,7 +33,7 @@ from regularity.recipe import Recipe, sites_of
 from regularity.study._cells import design_of
 from regularity.study._folds import checked_seed, data_and_splits
 from regularity.study._members import Members
-from regularity.study._question import description, digest
+from regularity.study._question import description, digest, kept_weights, scorer
 from regularity.study._rule import Standing, Trial, choose, ruled_out, standing
 from regularity.study._scores import check_on_folds, labels, proper, scoring
 from regularity.study._space import brought, space_of
@@ -73,6 +74,7 @@ def search(
     storage: Any = None,
     name: str | None = None,
     seed: int = 0,
+    engine: Literal["local", "ray"] = "local",
     verbose: bool | int | Literal["auto"] = "auto",
 ) -> Study:
     """Find which techniques a model needs and how strong, and whether that is real.
@@ -100,6 +102,7 @@ def search(
             goes on where it stopped.
         name: Of the study; by default made of the model's name and what is asked.
         seed: Sets folds, weights, masks, orders and what the sampler draws.
+        engine: `local` trains on this machine, `ray` on all of a Ray cluster: the one that `ray.init` finds.
         verbose: 1 shows progress, 0 nothing; `auto` shows it on a terminal.
 
     Returns:
@@ -127,7 +130,7 @@ def search(
     judge = scoring(model, data, score)
     beside = proper(model, data, judge)
     design = design_of(splits, seed, labels(data.y) if judge.kind in ("classes", "binary") else None)
-    check_on_folds(judge, design.folds)
+    check_on_folds(judge, design.folds, "fold" if validation_data is None else "part of `validation_data`")
     space = space_of(techniques, model, data)
     epochs = _EPOCHS if epochs is None else checked_count(epochs, "epochs")
     batch_size = checked_count(batch_size, "batch_size")
@@ -141,9 +144,9 @@ def search(
     )
     question = {
         "data": digest(keras.tree.flatten((data.x, data.y, data.sample_weight))),
-        "model": digest([description(model)] + (model.get_weights() if init == "keep" else [])),
+        "model": digest([description(model), *(model.get_weights() if init == "keep" else kept_weights(model))]),
         "folds": digest([*design.folds, *(cell.rows for cell in design.outer)]),
-        "score": judge.name,
+        "score": scorer(score, judge.name),
         "techniques": repr(space),
         "epochs": str(epochs),
         "batch_size": str(batch_size),
@@ -160,7 +163,7 @@ def search(
         "callbacks": callbacks,
         "verbose": verbose,
     }
-    settled = Settled(data, design, space, plan, epochs, seed, sampler, count, seconds, begun)
+    settled = Settled(data, design, space, plan, epochs, seed, sampler, count, seconds, begun, _checked_engine(engine))
     with Watch(judge.name, count, seconds, begun, verbose) as watch:
         if keras.backend.backend() == "jax":
             found = _Search(model, settled, store, watch).run()
@@ -184,7 +187,7 @@ class _Search:
         self.model, self.store, self.watch = model, store, watch
         self.design, self.space, self.epochs, self.seed = settled.design, settled.space, settled.epochs, settled.seed
         self.count, self.seconds = settled.count, settled.seconds
-        design, plan, sampler = settled.design, settled.plan, settled.sampler
+        plan, sampler = settled.plan, settled.sampler
         self.weights = np.array(_WEIGHTS if len(plan.scores) == 2 else (1.0,))
         self.members_of = Members(model, settled)
         self.kept = store.trials()
@@ -196,6 +199,7 @@ class _Search:
         self.waiting: deque[tuple[list[Trial], list[Task], Callable[[], list[Outcome]]]] = deque()
         self.pace = Pace()
         self.exhausted = False
+        self.choosing = 0.0  # seconds to see once how all stand
         self.in_sight = 0
         # asked from memory: a database takes ten times as long for each
         with quiet_optuna():
@@ -206,10 +210,13 @@ class _Search:
         self.in_mirror: dict[int, int] = {}
         self.own_sampler = sampler is None
         self.start = self._start()
-        self.trainer = Trainer(model, replace(plan, checkpoints=store.folder), 64 * len(design.rings[0]))
+        self.trainer: Any = None
+        self.plan, self.on_ray = replace(plan, checkpoints=store.folder), settled.engine == "ray"
 
     def run(self) -> Found:
-        with Pool(lanes()) as pool:
+        most = 64 * len(self.design.rings[0])
+        with Cluster(self.model, self.plan, most) if self.on_ray else Pool(lanes()) as pool:
+            self.trainer = pool if isinstance(pool, Cluster) else Trainer(self.model, self.plan, most)
             while True:
                 self.explore(pool)
                 self.race(pool)
@@ -218,12 +225,14 @@ class _Search:
             found = self.judge(pool)
         if not self.is_over:
             self.store.note("seconds", self.elapsed)
-            self.store.note("ended", self.seconds)
+            if self.seconds is not None and len(self.trials) != self.count and not self.exhausted:
+                self.store.note("ended", self.seconds)
+        self.store.clear()
         return found
 
     # -- explore ---------------------------------------------------------------------------------------------------
 
-    def explore(self, pool: Pool) -> None:
+    def explore(self, pool: Pool | Cluster) -> None:
         """Ask for candidates and train them, as many at once as keep every lane at work.
 
         A job's candidates are asked for when all jobs but the last few have been told of, in their order: what the
@@ -241,7 +250,10 @@ class _Search:
         asked = len(self.trials)
         while True:
             while len(self.waiting) < ahead and self._may_ask(asked, len(pool.lanes) * size):
-                job = self._ask(asked, self.in_job if self.count is None else min(self.in_job, self.count - asked))
+                many = self.in_job if self.count is None else min(self.in_job, self.count - asked)
+                if self._left <= 0 and asked < len(self.kept):  # none but those that there are
+                    many = min(many, len(self.kept) - asked)
+                job = self._ask(asked, many)
                 asked += len(job)
                 tasks = [task for trial in job if not trial.rings for task in self._tasks(trial, 0)]
                 self.waiting.append((job, tasks, self._train(tasks, pool)))
@@ -298,7 +310,8 @@ class _Search:
     def _judging(self, seeds: int) -> float:
         """Seconds that judging takes: as many members as there may be, and half as much to compile as there was at first."""
         members = 4 * seeds * sum(len(cell.held) > 0 for cell in self.design.outer)
-        return members * self._per_member + 0.5 * self.pace.compiling
+        choosing = (len(self.design.folds) + 1) * self.choosing
+        return members * self._per_member + 0.5 * self.pace.compiling + choosing
 
     def _start(self) -> list[tuple[str, dict[str, Any]]]:
         """The candidates to begin with: as given, plain, and each technique alone."""
@@ -381,7 +394,7 @@ class _Search:
         recipe = self.space.recipe(point, self.members_of.off)
         return Trial(number, named, recipe, point, parameters=trial.params, distributions=trial.distributions)
 
-    def _train(self, tasks: Sequence[Task], pool: Pool) -> Callable[[], list[Outcome]]:
+    def _train(self, tasks: Sequence[Task], pool: Pool | Cluster) -> Callable[[], list[Outcome]]:
         def advance(epochs: int) -> None:
             self.pace.advance(epochs)
             self.watch.advance(epochs)
@@ -434,7 +447,7 @@ class _Search:
 
     # -- race ------------------------------------------------------------------------------------------------------
 
-    def race(self, pool: Pool) -> None:
+    def race(self, pool: Pool | Cluster) -> None:
         """Train the leaders on further rings; who falls behind by more than chance loses the rest."""
         if self.seconds is not None:  # time, not the order of things, has decided who was raced before
             for trial in self.trials:
@@ -455,9 +468,11 @@ class _Search:
             cells = len(self.design.ring(ring))
             # one ring more is worth more than further seeds in judging, further rings are not
             left = self._left - self._judging(1 if ring == 1 else _JUDGED_SEEDS)
-            if wanted and left < len(wanted) * cells * self._per_member:
+            if wanted and left <= 0:
+                return
+            if left < len(wanted) * cells * self._per_member:
                 wanted = wanted[: max(0, int(left / (cells * self._per_member)))]
-                if len(wanted) <= len(named):
+                if all(trial.name for trial in wanted):
                     return
             if wanted:
                 self._show(f"racing {len(wanted)}")
@@ -468,6 +483,7 @@ class _Search:
                     self._take(trial, mine)
                     found = packed(trial.curves[-cells:])
                     self.store.note(f"ring {trial.number} {ring}", {"curves": found, "diverged": trial.diverged})
+                self.store.note("seconds", self.elapsed)
                 self.trainer.forget(tasks)
             at = self._standing()
             if not np.isfinite(at.expected[leaders]).any():
@@ -486,12 +502,15 @@ class _Search:
         return True
 
     def _standing(self, without: int | None = None) -> Standing:
+        begun = time.monotonic()
         encoded = np.array([self.space.encoded(trial.point) for trial in self.trials])
-        return standing(self.trials, self.design, encoded, self.weights, without)
+        at = standing(self.trials, self.design, encoded, self.weights, without)
+        self.choosing = time.monotonic() - begun
+        return at
 
     # -- judge -----------------------------------------------------------------------------------------------------
 
-    def judge(self, pool: Pool) -> Found:
+    def judge(self, pool: Pool | Cluster) -> Found:
         """Score what is chosen without a fold on that fold, beside the model as given, plain and the best single technique."""
         final = self._standing()
         chosen = choose(self.trials, final, self.design.share)
@@ -566,6 +585,14 @@ def _limits(trials: Any, budget: Any) -> tuple[int | None, float | None]:
     if budget is None:
         return count, _BUDGET if count is None else None
     return count, _seconds(budget)
+
+
+def _checked_engine(engine: Any) -> str:
+    if engine not in ("local", "ray"):
+        raise ValueError(
+            f"Invalid value received for argument `engine`. Expected 'local' or 'ray'. Received: engine={engine!r}"
+        )
+    return engine
 
 
 def _seconds(budget: Any) -> float:

@@ -75,6 +75,12 @@ class Store:
         with np.load(self.folder / f"{key}.npz") as arrays:
             return [arrays[name] for name in arrays.files]
 
+    def clear(self) -> None:
+        """Remove what was written of members in training: all that a study needs is kept otherwise."""
+        if self.folder is not None:
+            for file in self.folder.glob("*.pickle"):
+                file.unlink(missing_ok=True)
+
     def check(self, question: Mapping[str, str]) -> None:
         """Note what is asked, or see that it is what was asked before.
 

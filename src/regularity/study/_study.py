@@ -61,6 +61,7 @@ class Settled(NamedTuple):
         count: Candidates, or None.
         seconds: Wall-clock time, or None.
         begun: When it began, by the monotonic clock.
+        engine: Where members train, `local` or `ray`.
     """
 
     data: Data
@@ -73,6 +74,7 @@ class Settled(NamedTuple):
     count: int | None
     seconds: float | None
     begun: float
+    engine: str = "local"
 
 
 class Found(NamedTuple):

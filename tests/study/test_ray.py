@@ -1,0 +1,120 @@
+"""A search on a real Ray cluster of two nodes, one of which is killed in the middle."""
+
+import os
+import sys
+
+import cloudpickle
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+import regularity as rg
+from regularity.population import _ray
+from regularity.study._store import Store
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # as if it were a script: workers can't import it
+ray = pytest.importorskip("ray", reason="needs Ray; to run this: make test EXTRAS=dev,ray")
+pytestmark = [
+    # Ray starts its processes by fork and exec at once, which is safe
+    pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),
+    pytest.mark.filterwarnings("ignore::FutureWarning:ray"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(61, 4)).astype("float32")  # folds of unlike sizes, at the border of a step
+Y = (X[:, 0] + RNG.normal(size=61) > 0).astype("int64")
+TRIALS = 8
+
+
+def searched(*hidden, **settings):
+    model = keras.Sequential(
+        [keras.Input((4,)), *hidden, keras.layers.Dense(6, "relu", name="hidden"), keras.layers.Dense(2, "softmax", name="output")],
+        name="net",
+    )  # fmt: skip
+    model.compile("adam", "sparse_categorical_crossentropy")
+    fixed = {"trials": TRIALS, "epochs": 3, "batch_size": 12, "storage": "sqlite://", "verbose": 0}
+    return rg.search(model, X, Y, ["dropout", "l2"], **fixed | settings)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture
+def other(cluster):
+    """A second node, and a connection to both."""
+    node = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    ray.init(address=cluster.address, ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
+    yield node
+    if node in cluster.worker_nodes:
+        cluster.remove_node(node)
+
+
+def test_a_node_that_dies_in_the_middle_costs_no_trial_and_doubles_none(cluster, other, monkeypatch):
+    expected = searched()
+    told = []
+    add = Store.add
+
+    def added(self, trial, value):
+        add(self, trial, value)
+        told.append(trial.number)
+        if len(told) == 2:
+            cluster.remove_node(other, allow_graceful=False)
+
+    monkeypatch.setattr(Store, "add", added)
+    found = searched(engine="ray")
+    assert told == list(range(TRIALS))
+    left_out = ["seconds"]
+    pd.testing.assert_frame_equal(
+        found.table.drop(columns=left_out), expected.table.drop(columns=left_out), check_exact=True
+    )
+    pd.testing.assert_frame_equal(found.comparison, expected.comparison, check_exact=True)
+
+
+class Ends(keras.layers.Layer):
+    """Ends whatever process it trains in, but that of the test."""
+
+    def __init__(self, process, **kwargs):
+        super().__init__(**kwargs)
+        self.process = process
+
+    def call(self, x, training=False):
+        if training and os.getpid() != self.process:
+            os._exit(1)
+        return x
+
+    def get_config(self):
+        return {**super().get_config(), "process": self.process}
+
+
+class Raises(Ends):
+    def call(self, x, training=False):
+        if training and os.getpid() != self.process:
+            raise RuntimeError("not on this machine")
+        return x
+
+
+def test_members_that_kill_their_workers_end_the_search(cluster, other, monkeypatch):
+    monkeypatch.setattr(_ray, "_DEATHS", 1)
+    with pytest.raises(RuntimeError, match="workers of the cluster died"):
+        searched(Ends(os.getpid()), engine="ray")
+
+
+def test_what_the_model_raises_is_raised_once(cluster, other):
+    with pytest.raises(RuntimeError, match="not on this machine"):
+        searched(Raises(os.getpid()), engine="ray")
+
+
+def test_another_engine_is_refused():
+    with pytest.raises(ValueError, match="'local' or 'ray'"):
+        searched(engine="spark")
