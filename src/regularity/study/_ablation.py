@@ -12,6 +12,7 @@ from regularity.recipe import Recipe
 from regularity.study._choosing import paired_error
 from regularity.study._members import Members
 from regularity.study._rule import best_epoch
+from regularity.study._scores import quiet_scorers
 from regularity.study._study import Settled
 
 _FIRST_SEED = 700_000  # none that the search has used
@@ -23,7 +24,8 @@ def ablate(model: Any, settled: Settled, recipe: Recipe, seeds: int, verbose: An
     variants = _variants(recipe, members.off)
     cells = [(cell, _FIRST_SEED + c * 1000 + seed) for c, cell in enumerate(design.outer) for seed in range(seeds)]
     tasks = [task for variant in variants.values() for task in members.tasks(variant, cells, settled.epochs)]
-    outcomes = Trainer(model, settled.plan, len(tasks)).train(tasks, verbose)
+    with quiet_scorers():
+        outcomes = Trainer(model, settled.plan, len(tasks)).train(tasks, verbose)
     scores = {}
     for n, (name, variant) in enumerate(variants.items()):
         mine = outcomes[n * len(cells) : (n + 1) * len(cells)]

@@ -26,7 +26,7 @@ from regularity.recipe import Recipe, sites_of
 from regularity.recipe._sites import resolve
 from regularity.study._choosing import Choice, choose, epochs_by_mean_curve, paired_error
 from regularity.study._folds import checked_seed, data_and_splits
-from regularity.study._scores import Scoring, check_on_folds, scoring
+from regularity.study._scores import Scoring, check_on_folds, quiet_scorers, scoring
 
 _DECADES = 4  # how far below its top a path goes
 _PROBES = 16  # strengths of the short run that finds the top
@@ -239,7 +239,8 @@ def path(
             for rows, held in splits
             for s in seeds
         ]
-        outcomes = trainer.train(tasks, verbose)
+        with quiet_scorers():
+            outcomes = trainer.train(tasks, verbose)
         each = len(splits) * len(seeds)
         return [outcomes[i : i + each] for i in range(0, len(outcomes), each)]
 

@@ -3,12 +3,13 @@
 import contextlib
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import get_scorer, get_scorer_names
 
 from regularity import _keras
@@ -125,8 +126,7 @@ def check_on_folds(judge: Scoring, folds: Sequence[np.ndarray], what: str = "fol
     for number, rows in enumerate(folds):
         y, says = whole[rows], ""
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with quiet_scorers():
                 value = judge.score.of(*_good_outputs(y, judge.kind, whole), y)
         except Exception as error:  # as in `scoring`
             value, says = math.nan, f" It says: {error}"
@@ -137,6 +137,19 @@ def check_on_folds(judge: Scoring, folds: Sequence[np.ndarray], what: str = "fol
                 f"{len(y)} row{'s' * (len(y) != 1)}{has}. {'Take fewer folds' if what == 'fold' else 'Give more rows'}, or "
                 f"another with `score`.{says}"
             )
+
+
+@contextlib.contextmanager
+def quiet_scorers() -> Iterator[None]:
+    """Have scikit-learn not warn of each member that says one class only, or the like.
+
+    For the thread that waits for the lanes: filters are the whole process's, and lanes that set them would undo each
+    other's.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UndefinedMetricWarning)
+        warnings.filterwarnings("ignore", module=r"sklearn\.")
+        yield
 
 
 def labels(y: np.ndarray) -> np.ndarray:
@@ -265,8 +278,7 @@ class _Any:
             score = np.nan
             if np.isfinite(shown).all():
                 # a score that every fold has may still miss something in a sample of training rows, or in these outputs
-                with contextlib.suppress(Exception), warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
+                with contextlib.suppress(Exception):
                     score = self.of(self.probabilities(shown), self.y[rows[member][valid[member]]])
             found.append(score)
         return np.array(found)

@@ -35,7 +35,7 @@ from regularity.study._folds import checked_seed, data_and_splits
 from regularity.study._members import Members
 from regularity.study._question import description, digest, kept_weights, scorer
 from regularity.study._rule import Standing, Trial, choose, ruled_out, standing
-from regularity.study._scores import check_on_folds, labels, proper, scoring
+from regularity.study._scores import check_on_folds, labels, proper, quiet_scorers, scoring
 from regularity.study._space import brought, space_of
 from regularity.study._store import Store, packed, quiet_optuna, unpacked
 from regularity.study._study import Found, Judged, Settled, Study
@@ -215,7 +215,7 @@ class _Search:
 
     def run(self) -> Found:
         most = 64 * len(self.design.rings[0])
-        with Cluster(self.model, self.plan, most) if self.on_ray else Pool(lanes()) as pool:
+        with quiet_scorers(), Cluster(self.model, self.plan, most) if self.on_ray else Pool(lanes()) as pool:
             self.trainer = pool if isinstance(pool, Cluster) else Trainer(self.model, self.plan, most)
             while True:
                 self.explore(pool)
