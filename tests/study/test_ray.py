@@ -50,17 +50,19 @@ def cluster():
 
 
 @pytest.fixture
+def connected(cluster):
+    ray.init(address=cluster.address, ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
+
+
+@pytest.fixture
 def other(cluster):
-    """A second node, and a connection to both."""
+    """A second node."""
     node = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
-    ray.init(address=cluster.address, ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
-    yield node
-    if node in cluster.worker_nodes:
-        cluster.remove_node(node)
+    return node
 
 
-def test_a_node_that_dies_in_the_middle_costs_no_trial_and_doubles_none(cluster, other, monkeypatch):
+def test_a_node_that_dies_in_the_middle_costs_no_trial_and_doubles_none(cluster, other, connected, monkeypatch):
     expected = searched()
     told = []
     add = Store.add
@@ -104,13 +106,13 @@ class Raises(Ends):
         return x
 
 
-def test_members_that_kill_their_workers_end_the_search(cluster, other, monkeypatch):
+def test_members_that_kill_their_workers_end_the_search(connected, monkeypatch):
     monkeypatch.setattr(_ray, "_DEATHS", 1)
     with pytest.raises(RuntimeError, match="workers of the cluster died"):
         searched(Ends(os.getpid()), engine="ray")
 
 
-def test_what_the_model_raises_is_raised_once(cluster, other):
+def test_what_the_model_raises_is_raised_once(connected):
     with pytest.raises(RuntimeError, match="not on this machine"):
         searched(Raises(os.getpid()), engine="ray")
 

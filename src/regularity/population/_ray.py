@@ -146,7 +146,15 @@ class Cluster:
         self._starting[worker.ready.remote()] = worker
 
     def _dispatch(self) -> None:
-        """Give members to whoever is free, until all is done; runs in a thread of its own."""
+        """Give members to whoever is free, until there is nothing more to come; runs in a thread of its own."""
+        try:
+            self._hand_out()
+        except Exception as error:  # nobody else would tell those who wait
+            for _, piece in self._running.values():
+                piece.done.set_exception(error)
+            self._fail(error)
+
+    def _hand_out(self) -> None:
         alone = 0.0
         while True:
             with self._changed:
