@@ -1,9 +1,7 @@
 """A search on a real Ray cluster of two nodes, one of which is killed in the middle."""
 
 import os
-import sys
 
-import cloudpickle
 import keras
 import numpy as np
 import pandas as pd
@@ -13,7 +11,6 @@ import regularity as rg
 from regularity.population import _ray
 from regularity.study._store import Store
 
-cloudpickle.register_pickle_by_value(sys.modules[__name__])  # as if it were a script: workers can't import it
 ray = pytest.importorskip("ray", reason="needs Ray; to run this: make test EXTRAS=dev,ray")
 pytestmark = [
     # Ray starts its processes by fork and exec at once, which is safe

@@ -6,12 +6,15 @@ again by the next that is free: what becomes of a member does not depend on who 
 """
 
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import cloudpickle
 
 from regularity.population import _worker
 from regularity.population._tasks import Outcome, Plan, Task
@@ -89,7 +92,8 @@ class Cluster:
         size = self._here.chunk(tasks)
         if self._sent is None:
             plan = replace(self._plan, chunk=size)
-            self._sent = self._ray.put((_worker.packed(self._model), plan))
+            # as bytes, since a worker can import what the user wrote only when it knows where to look
+            self._sent = self._ray.put(cloudpickle.dumps((_worker.packed(self._model), plan)))
             for place in self.lanes:
                 self._start(place)
             self._thread.start()
@@ -142,7 +146,7 @@ class Cluster:
         kind = self._ray.remote(_Trains).options(
             **place["asks"], scheduling_strategy=strategy, runtime_env=environment, max_restarts=0
         )
-        worker = kind.remote(self._sent, place["core"])
+        worker = kind.remote(self._sent, place["core"], [path for path in sys.path if path])
         self._starting[worker.ready.remote()] = worker
 
     def _dispatch(self) -> None:
@@ -225,13 +229,15 @@ class _Trains:
     Args:
         sent: The model as `_worker.packed` has it, and the plan.
         core: Which of its machine's cores it keeps to, or None.
+        paths: Where the driver finds modules; those that are not on this machine do no harm.
     """
 
-    def __init__(self, sent: tuple[bytes, Plan], core: int | None) -> None:
+    def __init__(self, sent: bytes, core: int | None, paths: Sequence[str]) -> None:
+        sys.path += [path for path in paths if path not in sys.path]
         if core is not None and hasattr(os, "sched_setaffinity"):  # before JAX counts them
             cores = sorted(os.sched_getaffinity(0))
             os.sched_setaffinity(0, {cores[core % len(cores)]})
-        model, plan = sent
+        model, plan = cloudpickle.loads(sent)
         assert plan.chunk is not None
         self._trainer = Trainer(_worker.unpacked(model), plan, plan.chunk)
 
