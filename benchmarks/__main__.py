@@ -121,7 +121,7 @@ def show_peers(found: dict[str, Any]) -> None:
         )
     show(["program", "epochs", "", "seconds", "of ours", "to reach", "best accuracy"], rows)
     print(
-        "\nEach in a fresh process; imports are left out for all, building and compiling are in for all. Ours is the "
+        "\nEach in a fresh process; imports and the first model are left out for all, compiling is in for all. Ours is the "
         "median of three processes. Where fewer trials ran, their seconds are scaled up linearly. scikit-learn trains on "
         "all cores, with one L2 penalty on all kernels, and scores only at the end; the others after each epoch."
     )

@@ -58,7 +58,7 @@ def test_what_was_cut_off_goes_on_to_the_bit(optimizer, cut, tmp_path):
 
     def interrupted(epochs):
         calls.append(epochs)
-        if len(calls) == cut + 1:  # the last epoch is not written any more
+        if len(calls) > cut:  # nor is that epoch written, nor one of a chunk that a lane has already taken up
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

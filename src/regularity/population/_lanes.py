@@ -19,7 +19,7 @@ import numpy as np
 from regularity.data import Data, each, stream_batches
 from regularity.population._checkpoints import Checkpoint
 from regularity.population._compiling import compiler_options
-from regularity.population._program import Program, State
+from regularity.population._program import Epoch, Program, State
 from regularity.population._tasks import Outcome, Plan, Task, epoch_order
 
 _BLOCK_STEPS = 16  # batches of a stream that train in one call
@@ -94,10 +94,7 @@ class Chunk:
         self.judged = self.state  # the same, or with what belongs to averaged weights
         self.outcomes = [Outcome() for _ in tasks]
         self.epoch = 0
-        held_out = all(task.held_out for task in tasks)
-        self.reads = [_Read.of([t.held_out for t in tasks])] if held_out and plan.scores else []
-        if self.reads and plan.seen:
-            self.reads.append(_Read.of([_sample(t) for t in tasks]))
+        self.reads = _reads(plan, tasks)
 
     def resume(self, state: State, outcomes: list[Outcome], epoch: int) -> None:
         """Go on from where another chunk of the same members was."""
@@ -152,18 +149,24 @@ class Lanes:
         self._calls = 1
         self._placed: dict[Any, Any] = {}
 
-    def call(self, name: str, device: Any, *arguments: Any) -> Any:
-        """Call a function of the program, compiled once for a device and the arguments' shapes, whatever the lane."""
-        return self.compiled(name, device, *arguments).result()(*arguments)
+    def call(self, name: str, device: Any, *arguments: Any, donate: bool = False) -> Any:
+        """Call a function of the program, compiled once for a device and the arguments' shapes, whatever the lane.
 
-    def compiled(self, name: str, device: Any, *arguments: Any) -> "Future[Any]":
+        Args:
+            name: Of the function.
+            device: Where it runs.
+            *arguments: What it takes.
+            donate: Whether the memory of the first argument may be used for what it returns.
+        """
+        return self.compiled(name, device, *arguments, donate=donate).result()(*arguments)
+
+    def compiled(self, name: str, device: Any, *arguments: Any, donate: bool = False) -> "Future[Any]":
         """Start to compile a function of the program, beside others that compile; at once where it has been."""
         leaves, structure = jax.tree.flatten(arguments)
-        key = (name, device, structure, tuple((a.shape, a.dtype) for a in leaves))
+        key = (name, device, structure, donate, tuple((a.shape, a.dtype) for a in leaves))
         with self._lock:  # one traces at a time: Keras keeps losses on the model meanwhile
             if key not in self._programs:
-                donated = (0,) if name in ("advance", "finish", "report") else ()
-                function = jax.jit(getattr(self.program, name), donate_argnums=donated)
+                function = jax.jit(getattr(self.program, name), donate_argnums=(0,) if donate else ())
                 with jax.default_device(device):
                     traced = function.trace(*arguments)
                     lowered = traced.lower()
@@ -181,8 +184,8 @@ class Lanes:
     def shared(self, device: Any) -> Any:
         return self.place("shared", self.program.shared, device)
 
-    def validation(self, chunk: Chunk) -> tuple[Any, ...]:
-        """What `validate` takes for a chunk: all validation rows, in full steps and a ragged last one.
+    def validation(self, state: State, device: Any) -> tuple[Any, ...]:
+        """What `validate` takes for a state: all validation rows, in full steps and a ragged last one.
 
         In larger steps than training's, since means over rows don't depend on them: one step compiles once.
         """
@@ -190,13 +193,20 @@ class Lanes:
         assert data is not None
         size = max(self.plan.batch_size, min(data.rows, _VALIDATION_ROWS))
         full, rows = data.rows // size * size, np.arange(data.rows, dtype="int32")
-        placed = self.place("validation", data.batch(), chunk.device)
-        return chunk.state, self.shared(chunk.device), placed, rows[:full].reshape(-1, size), rows[full:]
+        placed = self.place("validation", data.batch(), device)
+        return state, self.shared(device), placed, rows[:full].reshape(-1, size), rows[full:]
+
+    def end_epoch(self, chunk: Chunk, state: State, report: Epoch) -> None:
+        """Take a chunk on to what an epoch has made of it, but members that are frozen or not finite stay as they were."""
+        keep = np.asarray(report.finite) & ~chunk.frozen
+        if not keep.all():
+            state = self.call("guarded", chunk.device, keep, state, chunk.state)
+        chunk.state = chunk.judged = state
 
     def validate(self, chunk: Chunk) -> dict[str, Any]:
         if self.plan.validation is None:
             return {}
-        return self.call("validate", chunk.device, *self.validation(chunk))
+        return self.call("validate", chunk.device, *self.validation(chunk.state, chunk.device))
 
     def train(self, chunks: Sequence[Queued], advance: Callable[[int], None]) -> Iterator[list[Outcome]]:
         """Train chunks and give their members' outcomes, in order."""
@@ -243,6 +253,7 @@ class RowLanes(Lanes):
         state, outcomes, begin = checkpoint.load() or (None, [], 0)
         if outcomes and state is None:  # all that was left to do was to tell of it
             return outcomes
+        self._compile(queued.tasks, device, longest, per_member)
         chunk = Chunk(self.program, self.plan, queued.tasks, device, -(-longest // self.plan.batch_size))
         if state is not None:
             chunk.resume(state, outcomes, begin)
@@ -252,17 +263,10 @@ class RowLanes(Lanes):
             if stop.is_set():
                 break
             order, tail = self._order(queued.tasks, epoch, longest, per_member)
-            frozen, finite = chunk.frozen, np.ones(len(queued.tasks), bool)
-            if epoch == begin:  # all compile beside each other, the longest first
-                if len(order):
-                    self.compiled("advance", device, chunk.state, shared, frozen, data, order)
-                self.compiled("finish", device, chunk.state, shared, frozen, finite, data, tail)
-                if self.plan.validation is not None:
-                    self.compiled("validate", device, *self.validation(chunk))
-            if len(order):
-                chunk.state, finite = self.call("advance", device, chunk.state, shared, frozen, data, order)
-            chunk.state, report = self.call("finish", device, chunk.state, shared, frozen, finite, data, tail)
-            chunk.judged = chunk.state
+            in_steps = len(order) > 0  # what they make may be written over; what the epoch began with may not
+            state = self.call("advance", device, chunk.state, shared, data, order) if in_steps else chunk.state
+            state, report = self.call("finish", device, state, shared, data, tail, donate=in_steps)
+            self.end_epoch(chunk, state, report)
             if self.program.restates and (self.plan.scores or epoch == epochs - 1):
                 chunk.judged = self.call("restate", device, chunk.state, shared, data, order, tail)
             chunk.record(report, self.validate(chunk), self._scores(chunk, data))
@@ -273,6 +277,22 @@ class RowLanes(Lanes):
         if checkpoint.is_worth_it(begun) and not stop.is_set():  # others of the same job may train on for long
             checkpoint.save((None, outcomes, epochs))
         return outcomes
+
+    def _compile(self, tasks: Sequence[Task], device: Any, longest: int, per_member: bool) -> None:
+        """Start to compile all that an epoch calls, what takes longest first; weights are drawn meanwhile."""
+        state, shared = self.program.shapes(len(tasks), device), self.shared(device)
+        data = self.place("data", self.plan.data.batch(), device)
+        order, tail = self._order(tasks, 0, longest, per_member)
+        if len(order):
+            self.compiled("advance", device, state, shared, data, order)
+        self.compiled("finish", device, state, shared, data, tail, donate=len(order) > 0)
+        if self.plan.validation is not None:
+            self.compiled("validate", device, *self.validation(state, device))
+        for read in _reads(self.plan, tasks):
+            if any(score != "loss" for score in self.plan.scores):
+                self.compiled("predict", device, state, shared, data[0], read.rows)
+            if "loss" in self.plan.scores:
+                self.compiled("losses", device, state, shared, data, read.rows, read.weight(*read.sets[0]))
 
     def _rows(self, task: Task) -> np.ndarray:
         return np.arange(self.plan.data.rows) if task.rows is None else task.rows
@@ -353,6 +373,14 @@ class _Read(NamedTuple):
         return np.ascontiguousarray(weight.reshape(members, blocks, size).swapaxes(0, 1))
 
 
+def _reads(plan: Plan, tasks: Sequence[Task]) -> list[_Read]:
+    """What is read of a chunk after an epoch: its members' held-out rows, and some of those they train on."""
+    if not plan.scores or not all(task.held_out for task in tasks):
+        return []
+    held_out = _Read.of([task.held_out for task in tasks])
+    return [held_out, _Read.of([_sample(task) for task in tasks])] if plan.seen else [held_out]
+
+
 def _picked(a: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Each member's own entries of the second axis."""
     return a[np.arange(len(a))[:, None], at]
@@ -387,12 +415,12 @@ class StreamLanes(Lanes):
         ]
         with ThreadPoolExecutor(min(len(self.lanes), len(chunks))) as lanes:
             for epoch in range(max(task.epochs for queued in chunks for task in queued.tasks)):
-                finite = [np.ones(len(chunk.tasks), bool) for chunk in held]
+                states = [chunk.state for chunk in held]
                 for block in _blocks(self.plan.data):
-                    finite = list(lanes.map(self._advance, held, finite, [block] * len(held)))
-                for chunk, ok, queued in zip(held, finite, chunks, strict=True):
-                    chunk.state, report = self.call("report", chunk.device, chunk.state, ok)
-                    chunk.judged = chunk.state
+                    states = list(lanes.map(self._advance, held, states, [block] * len(held)))
+                for chunk, trained, queued in zip(held, states, chunks, strict=True):
+                    state, report = self.call("report", chunk.device, trained)
+                    self.end_epoch(chunk, state, report)
                     chunk.record(report, self.validate(chunk), [])
                     advance(sum(epoch < task.epochs for task in queued.tasks[: queued.members]))
         yield from (chunk.finish() for chunk in held)
@@ -410,16 +438,12 @@ class StreamLanes(Lanes):
                 "of known size."
             ) from None
 
-    def _advance(self, chunk: Chunk, finite: np.ndarray, block: Data) -> np.ndarray:
-        """Train a chunk on the batches of a block; returns which members have been finite so far."""
+    def _advance(self, chunk: Chunk, state: State, block: Data) -> State:
+        """What a state of a chunk becomes on the batches of a block."""
         batches = jax.tree.leaves(block.x)[0].shape[:2]
         data = jax.device_put(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), block.batch()), chunk.device)
         order = np.arange(batches[0] * batches[1], dtype="int32").reshape(batches)
-        frozen = chunk.frozen | ~finite
-        chunk.state, still = self.call(
-            "advance", chunk.device, chunk.state, self.shared(chunk.device), frozen, data, order
-        )
-        return finite & np.asarray(still)
+        return self.call("advance", chunk.device, state, self.shared(chunk.device), data, order)
 
 
 def _blocks(stream: Any) -> Iterator[Data]:

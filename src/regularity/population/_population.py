@@ -93,7 +93,7 @@ class Population:
             chunk = Chunk(self.program, plan, [tasks[0]] * size, device, steps)
             order = np.zeros((steps, size, min(plan.batch_size, plan.data.rows)), "int32")
             data, shared = self._work.place("data", plan.data.batch(), device), self._work.shared(device)
-            jax.block_until_ready(self._work.call("advance", device, chunk.state, shared, chunk.frozen, data, order))
+            jax.block_until_ready(self._work.call("advance", device, chunk.state, shared, data, order))
 
         return calibrated_chunk_size(self.program, members, self.lanes, trial, f"batch {plan.batch_size}")
 

@@ -60,7 +60,17 @@ class Program:
         self._start = State(*[[jnp.asarray(np.asarray(v)) for v in group] for group in state])
         generators = [generator.state for _, generator in _keras.seed_generators(model)]
         kept = {id(v) for v in [*model.strengths.values(), *generators, *(v for v, _ in self._drawn)]}
-        unchanged = _unchanged(model, state, example)
+        unchanged: list[bool] = []
+
+        def train_step(state: Any, batch: Any) -> Any:
+            _, new = model.train_step(state, batch)
+            unchanged[:] = [after is before for after, before in zip(new[1], state[1], strict=True)]
+            return new
+
+        # Keras's part of a trace takes longest: JAX keeps it for all programs of a device that have batches of a shape
+        self._train_step = jax.jit(train_step, inline=True)
+        with jax.default_device(jax.local_devices()[0]):
+            self._train_step.eval_shape(tuple(state), example)
         self._is_shared = [
             same and id(v) not in kept for same, v in zip(unchanged, model.non_trainable_variables, strict=True)
         ]
@@ -149,6 +159,13 @@ class Program:
                 state[group][i] = values
         return state
 
+    def shapes(self, members: int, device: Any) -> State:
+        """What a state of a chunk on a device looks like, for compiling before there is one."""
+        there = jax.sharding.SingleDeviceSharding(device)
+        return jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct((members, *a.shape), a.dtype, sharding=there), self.own_start
+        )
+
     @cached_property
     def _drawn(self) -> list[tuple[Any, Any]]:
         """The variables that members draw anew, with their initializers."""
@@ -203,45 +220,34 @@ class Program:
 
     # -- pure functions of a chunk, to be compiled -----------------------------------------------------------------
 
-    def advance(
-        self, state: State, shared: Any, frozen: jax.Array, data: Any, order: jax.Array
-    ) -> tuple[State, jax.Array]:
-        """Train the given steps; members that end up not finite stay as they were. Returns the state and who is finite.
+    def advance(self, state: State, shared: Any, data: Any, order: jax.Array) -> State:
+        """Train the given steps.
 
         Args:
             state: Of the chunk.
             shared: What all members share.
-            frozen: Members to leave as they are, of (members,).
             data: The rows as `train_step` takes them, shared by all.
             order: Rows of each step, of (steps, members, batch), or (steps, batch) where all members share them.
         """
-        step = self._batched(self._step, (0, None, None, 0 if order.ndim == 3 else None), len(frozen))
-        trained, _ = jax.lax.scan(lambda s, rows: (step(s, shared, data, rows), None), state, order)
-        finite = jnp.stack([jnp.isfinite(w).all(tuple(range(1, w.ndim))) for w in trained.trainable]).all(0)
-        losses = self._logs(trained, len(frozen)).get("loss")
-        finite = finite if losses is None else finite & jnp.isfinite(losses)
-        keep = finite & ~frozen
-        guarded = jax.tree.map(lambda new, old: jnp.where(_along(keep, new), new, old), trained, state)
-        return guarded, finite | frozen
+        axes = (0, None, None, 0 if order.ndim == 3 else None)
+        step = self._batched(self._step, axes, _members(state))
+        return jax.lax.scan(lambda s, rows: (step(s, shared, data, rows), None), state, order)[0]
 
-    def finish(
-        self, state: State, shared: Any, frozen: jax.Array, finite: jax.Array, data: Any, order: jax.Array
-    ) -> tuple[State, Epoch]:
+    def finish(self, state: State, shared: Any, data: Any, order: jax.Array) -> tuple[State, Epoch]:
         """Train the ragged last step of an epoch, of `order` (1, members, rest) or (1, rest), and report the epoch.
 
-        `finite` is what the steps before it returned; where the rows fill all batches, `order` is empty.
+        Where the rows fill all batches, `order` is empty.
         """
-        if order.size:
-            state, still = self.advance(state, shared, frozen | ~finite, data, order)
-            finite = finite & still
-        return self.report(state, finite)
+        return self.report(self.advance(state, shared, data, order) if order.size else state)
 
-    def report(self, state: State, finite: jax.Array) -> tuple[State, Epoch]:
+    def report(self, state: State) -> tuple[State, Epoch]:
         """Read the metrics of the epoch that ends, and set them back."""
-        members = len(finite)
-        logs = {
-            name: jnp.where(_along(finite, value), value, jnp.nan) for name, value in self._logs(state, members).items()
-        }
+        members = _members(state)
+        logs = self._logs(state, members)
+        finite = jnp.stack([jnp.isfinite(w).all(tuple(range(1, w.ndim))) for w in state.trainable]).all(0)
+        if "loss" in logs:
+            finite = finite & jnp.isfinite(logs["loss"])
+        logs = {name: jnp.where(_along(finite, value), value, jnp.nan) for name, value in logs.items()}
         judged = self._judged(state)
         kernels = [judged[i] for i in self._kernels]
         square = (
@@ -256,6 +262,13 @@ class Program:
         state = state._replace(metrics=self._fresh_metrics(members))
         return state, Epoch(logs, finite, jnp.sqrt(square), zeros)
 
+    def guarded(self, keep: jax.Array, state: State, before: State) -> State:
+        """The state of the members to keep, of (members,), and what it was before of the others.
+
+        A program of its own, which compiles where a member diverges or has fewer epochs than its chunk.
+        """
+        return jax.tree.map(lambda new, old: jnp.where(_along(keep, new), new, old), state, before)
+
     def restate(self, state: State, shared: Any, data: Any, order: jax.Array, tail: jax.Array) -> State:
         """The state with the statistics of batch normalization as the averaged weights have them over an epoch's rows.
 
@@ -269,7 +282,7 @@ class Program:
             new = _keras.after_a_pass(self.model, state.trainable, self._whole(cleared, shared), x)
             return self._own(state._replace(non_trainable=new)).non_trainable
 
-        members, passed = len(state.trainable[0]), 0
+        members, passed = _members(state), 0
         step = self._batched(one, (0, None, None, 0 if order.ndim == 3 else None), members)
         total = [jnp.zeros_like(a) for a in state.non_trainable]
 
@@ -324,7 +337,7 @@ class Program:
 
     def validate(self, state: State, shared: Any, data: Any, order: jax.Array, tail: jax.Array) -> dict[str, jax.Array]:
         """What `fit` reports of validation data, the same for all members: `test_step` over steps (steps, batch) and a rest."""
-        members = len(state.trainable[0])
+        members = _members(state)
         metrics = self._fresh_metrics(members)
 
         def one(metrics: Any, state: State, shared: Any, rows: jax.Array) -> Any:
@@ -342,7 +355,7 @@ class Program:
         """One training step of one member, on the given rows."""
         batch = jax.tree.map(lambda a: a[rows], data)
         whole = self._whole(state.non_trainable, shared)
-        _, new = self.model.train_step((state.trainable, whole, state.optimizer, state.metrics), batch)
+        new = self._train_step((state.trainable, whole, state.optimizer, state.metrics), batch)
         return jax.tree.map(lambda a, old: a.astype(old.dtype), self._own(State(*map(list, new))), state)
 
     def _logs(self, state: State, members: int) -> dict[str, jax.Array]:
@@ -367,19 +380,10 @@ class Program:
         return alone
 
 
+def _members(state: State) -> int:
+    return len(state.trainable[0])
+
+
 def _along(members: jax.Array, value: jax.Array) -> jax.Array:
     """Something of (members,), to be broadcast with a value of (members, ...)."""
     return members.reshape((-1,) + (1,) * (value.ndim - 1))
-
-
-def _unchanged(model: Any, state: Any, batch: Any) -> list[bool]:
-    """For each non-trainable variable, whether a training step hands it on untouched."""
-    found: list[bool] = []
-
-    def step(state: Any, batch: Any) -> Any:
-        _, new = model.train_step(state, batch)
-        found.extend(after is before for after, before in zip(new[1], state[1], strict=True))
-        return new
-
-    jax.eval_shape(step, tuple(state), batch)
-    return found
