@@ -103,6 +103,28 @@ def test_a_search_that_is_refused_leaves_what_was_asked_before(run):
     code, _, err = run("search", "net.v2.keras", "data.npz", *small, "--epochs", "4")
     assert (code, "Received: another epochs" in err) == (2, True)
     assert as_json(run("resume", "one", "--storage", "kept.db", "--json"))["table"] == first["table"]
+    assert as_json(run("resume", "sqlite:///kept.db", "--json"))["table"] == first["table"]
+
+
+def test_a_search_that_is_refused_leaves_no_study(run):
+    code, _, err = run("search", "net.v2.keras", "data.npz", *SMALL, "--storage", "kept.db", "--score", "r2d2")
+    assert (code, "r2d2" in err) == (2, True)
+    code, _, err = run("resume", "kept.db")
+    assert (code, "which has none" in err) == (2, True)
+
+
+def test_what_optuna_keeps_under_the_name_is_left(run):
+    with quiet_optuna():
+        own = optuna.create_study(storage="sqlite:///kept.db", study_name="net.v2")
+        own.add_trial(optuna.create_trial(value=1.0))
+    assert run("search", "net.v2.keras", "data.npz", *SMALL, "--storage", "kept.db", "--score", "r2d2")[0] == 2
+    assert len(own.get_trials()) == 1
+
+
+def test_a_search_on_ray_without_ray_is_told_so(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    code, _, err = run("search", "net.v2.keras", "data.npz", *SMALL, "--storage", "kept.db", "--engine", "ray")
+    assert (code, "pip install 'regularity[ray]'" in err) == (2, True)
 
 
 # -- rows alone ------------------------------------------------------------------------------------------------------
@@ -194,6 +216,7 @@ WRONG = {
     "no such budget": (["search", DATA, "--budget", "9 parsecs"], "Expected a time such as"),
     "a text file as storage": (["search", DATA, "--storage", "text.txt"], "text.txt (file is not a database)"),
     "an unknown URL": (["search", MODEL, DATA, "--storage", "magic://a:b@c/d"], "magic://a:***@c/d (Can't load plugin"),
+    "an unknown engine": (["search", MODEL, DATA, "--engine", "slurm"], "Invalid value for '--engine'"),
     "no such study": (["resume", "zz"], "No such study: zz. Expected a name in ./regularity/, or a file"),
     "no such file": (["resume", "zz", "--storage", "nofile.db"], "No such study: zz"),
     "no study's file": (["resume", "text.txt"], "text.txt (file is not a database)"),

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from sklearn.utils.class_weight import compute_sample_weight
 
 import regularity as rg
 from regularity.data import Data, gather, is_stream, stream_batches, to_data
@@ -95,6 +96,17 @@ def test_class_weights_become_weights_of_rows() -> None:
         model(loss="categorical_crossentropy"), ROWS, keras.utils.to_categorical(CLASSES), class_weight={0: 2.0}
     )
     assert hot.sample_weight.tolist() == [2, 1] * 4
+
+
+def test_balanced_class_weights_are_those_of_scikit_learn() -> None:
+    rare = np.array([0, 0, 0, 0, 0, 0, 1, 1])
+    expected = compute_sample_weight("balanced", rare)
+    found = to_data(model(), ROWS, rare, class_weight="balanced").sample_weight
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    hot = to_data(
+        model(loss="categorical_crossentropy"), ROWS, keras.utils.to_categorical(rare), class_weight="balanced"
+    )
+    np.testing.assert_allclose(hot.sample_weight, expected, rtol=1e-6)
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
@@ -289,7 +301,7 @@ def test_target_without_a_loss_is_refused() -> None:
 @pytest.mark.parametrize(
     ("weights", "error", "message"),
     [
-        ("balanced", TypeError, "Expected a mapping from class to weight"),
+        ("even", TypeError, "Expected a mapping from class to weight.*or 'balanced'.*Received: class_weight='even'"),
         ([1.0, 2.0], TypeError, "Expected a mapping from class to weight"),
         ({"0": 1.0}, ValueError, r"Expected classes of \[0, 1\] as keys. Received: the keys \['0'\]"),
         ({0: 1.0, 7: 2.0}, ValueError, r"Received: the keys \[7\]"),
@@ -317,6 +329,23 @@ def test_stream_that_does_not_end_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("regularity.data._memory", lambda: 10_000)
     with pytest.raises(ValueError, match="Expected a stream that ends and fits into memory"):
         gather((ROWS, CLASSES) for _ in iter(int, 1))
+
+
+class Endless(keras.utils.PyDataset):
+    num_batches = None  # so Keras says it
+
+    def __getitem__(self, index: int) -> Any:
+        return Batches()[index % 4]
+
+
+def test_stream_that_says_that_it_does_not_end_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="Expected a stream that ends, since an epoch is one pass"):
+        rg.train(model(), Endless())
+    tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed: make test EXTRAS=dev,tensorflow")
+    repeated = tf.data.Dataset.from_tensor_slices((ROWS, CLASSES)).batch(2).repeat()
+    for call in (rg.train, gather):
+        with pytest.raises(ValueError, match="Expected a stream that ends, since an epoch is one pass"):
+            call(*([model()] if call is rg.train else []), repeated)
 
 
 def test_recipe_of_another_json_is_a_value_error() -> None:

@@ -51,6 +51,16 @@ class Init(StrEnum):
     keep = "keep"
 
 
+class Engine(StrEnum):
+    """Where members train."""
+
+    local = "local"
+    ray = "ray"
+
+
+On = Annotated[Engine, typer.Option("--engine", help="Train on this machine, or on a Ray cluster.")]
+
+
 class Task(StrEnum):
     """What the target of a table is."""
 
@@ -201,6 +211,7 @@ def search(
     storage: Annotated[
         str | None, typer.Option("--storage", help="A URL or a file; by default a file in ./regularity/.")
     ] = None,
+    engine: On = Engine.local,
     name: Annotated[str | None, typer.Option("--name", help="Of the study; by default that of the first file.")] = None,
     out: Out = None,
     ensemble: Ensemble = None,
@@ -225,17 +236,20 @@ def search(
         "techniques": techniques, "trials": trials, "budget": budget, "folds": folds, "epochs": epochs, "score": score,
         "batch_size": batch_size, "init": init.value, "seed": seed,
     }  # fmt: skip
-    _search(asked, storage, name or first.stem, out, ensemble, as_json, quiet)
+    _search(asked, storage, name or first.stem, engine, out, ensemble, as_json, quiet)
 
 
 @app.command()
 def resume(
-    study: Annotated[str, typer.Argument(help="The name of a study that `regularity search` began, or its file.")],
+    study: Annotated[
+        str, typer.Argument(help="The name of a study that `regularity search` began, its file, or its URL.")
+    ],
     trials: Annotated[int | None, typer.Option("--trials", min=2, help="More candidates than were asked for.")] = None,
     budget: Annotated[str | None, typer.Option("--budget", help="More time in all than was given.")] = None,
     storage: Annotated[
         str | None, typer.Option("--storage", help="The URL or the file that the study with this name is in.")
     ] = None,
+    engine: On = Engine.local,
     out: Out = None,
     ensemble: Ensemble = None,
     as_json: AsJson = False,
@@ -252,14 +266,14 @@ def resume(
         )
     if trials is not None or budget is not None:
         asked |= {"trials": trials, "budget": budget}
-    _search(asked, storage, study, out, ensemble, as_json, quiet)
+    _search(asked, storage, study, engine, out, ensemble, as_json, quiet)
 
 
 def _kept(study: str, storage: str | None) -> tuple[str, str]:
     """Where a study is and its name there, from what the command line says of it."""
     from regularity.study._store import names_in, shown, study_file
 
-    where = str(study_file(study)) if storage is None else storage
+    where = storage or (study if "://" in study else str(study_file(study)))
     try:
         names = names_in(where)
     except ValueError as error:
@@ -285,6 +299,7 @@ def _search(
     asked: dict[str, Any],
     storage: str | None,
     name: str,
+    engine: Engine,
     out: Path | None,
     ensemble: Path | None,
     as_json: bool,
@@ -305,12 +320,15 @@ def _search(
         begun, before = kept.noted("question") is not None, kept.noted("asked")
         kept.note("asked", asked)  # before anything trains, for `resume` after a kill
         try:
-            found, save = search(storage=kept.where, name=name, verbose=0 if quiet or as_json else "auto")
+            found, save = search(
+                storage=kept.where, name=name, engine=engine.value, verbose=0 if quiet or as_json else "auto"
+            )
         except (ValueError, TypeError):
             if begun:  # and it was something else
                 kept.note("asked", before)
+            kept.discard()
             raise
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ImportError) as error:
         raise _Wrong(str(error)) from error
     for file, average in ((out, False), (ensemble, True)):
         if file is not None:

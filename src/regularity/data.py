@@ -68,7 +68,7 @@ def to_data(model: Any, x: Any, y: Any, sample_weight: Any = None, class_weight:
         x: Arrays, data frames or tensors of any backend, or a dict or list of them.
         y: Likewise.
         sample_weight: Weights of rows, or None.
-        class_weight: Mapping from class to weight, or None; not together with `sample_weight`, as in Keras.
+        class_weight: Mapping from class to weight, `balanced`, or None; not together with `sample_weight`, as in Keras.
         name: What to call the arguments in errors, such as `validation_data`; empty for `x` and `y` themselves.
 
     Raises:
@@ -124,18 +124,28 @@ def stream_batches(stream: Any) -> Iterator[Data]:
         yield Data(*(each(lambda a: _in_range(np.asarray(a)), part) for part in batch))
 
 
+def check_ends(stream: Any) -> None:
+    """See that a stream does not repeat for ever, where it tells: an epoch is one pass through it.
+
+    Raises:
+        ValueError: If it does.
+    """
+    count = stream.cardinality() if hasattr(stream, "cardinality") else 0
+    endless = int(getattr(count, "numpy", lambda: count)()) == _ENDLESS
+    if endless or (isinstance(stream, keras.utils.PyDataset) and stream.num_batches is None):
+        raise ValueError(
+            "Expected a stream that ends, since an epoch is one pass through it. Received: one that repeats without end. "
+            "Leave out `.repeat()`, bound it with `.take(batches)`, or give a PyDataset its `__len__`."
+        )
+
+
 def kept(stream: Any) -> Batches:
     """All batches of one pass through a stream.
 
     Raises:
         ValueError: If there is none, or if they never end or fill half of the memory of this machine.
     """
-    count = stream.cardinality() if hasattr(stream, "cardinality") else 0
-    if int(getattr(count, "numpy", lambda: count)()) == _ENDLESS:
-        raise ValueError(
-            "Expected a stream that ends, since it is read into memory. Received: one that repeats without end. Leave out "
-            "`.repeat()`, or bound it with `.take(batches)`."
-        )
+    check_ends(stream)
     batches, room = [], _memory() // 2
     for batch in stream_batches(stream):
         batches.append(batch)
@@ -405,13 +415,12 @@ def class_weights(model: Any, y: Any, class_weight: Any) -> np.ndarray:
 
     Raises:
         ValueError: If there are several outputs, a key is no class or a weight no number.
-        TypeError: If `class_weight` is no mapping.
+        TypeError: If `class_weight` is neither a mapping nor `balanced`.
     """
-    if not isinstance(class_weight, Mapping):
+    if not isinstance(class_weight, Mapping) and not (isinstance(class_weight, str) and class_weight == "balanced"):
         raise TypeError(
             "Invalid value received for argument `class_weight`. Expected a mapping from class to weight, such as "
-            f"{{0: 1.0, 1: 5.0}}. Received: class_weight={class_weight!r:.200}. For balanced weights see "
-            "sklearn.utils.class_weight.compute_class_weight."
+            f"{{0: 1.0, 1: 5.0}}, or 'balanced'. Received: class_weight={class_weight!r:.200}"
         )
     if y is None or isinstance(y, (dict, list)):
         raise ValueError(
@@ -421,6 +430,10 @@ def class_weights(model: Any, y: Any, class_weight: Any) -> np.ndarray:
     if labels.ndim > 1:
         labels = labels[..., 0] if labels.shape[-1] == 1 else labels.argmax(-1)
     labels = np.round(labels).astype("int64")
+    if not isinstance(class_weight, Mapping):
+        from sklearn.utils.class_weight import compute_sample_weight
+
+        return compute_sample_weight("balanced", labels).astype(keras.config.floatx())
     wide = [shape[-1] for shape in shapes if shape and isinstance(shape[-1], int)]
     classes = {*np.unique(labels).tolist(), *range(max([2, *wide]))}
     unknown = [key for key in class_weight if key not in classes]

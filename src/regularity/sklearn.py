@@ -37,6 +37,7 @@ class _Regularized(BaseEstimator):
     ensemble: bool
     storage: Any
     name: str | None
+    engine: Any
     random_state: Any
     verbose: bool | int
 
@@ -55,7 +56,7 @@ class _Regularized(BaseEstimator):
         storage = optuna.storages.InMemoryStorage() if self.storage is None else self.storage
         self.study_ = rg.search(
             model, x, y, self.techniques, trials, self.budget, folds=folds, epochs=self.epochs, batch_size=self.batch_size,
-            score=score, sample_weight=sample_weight, storage=storage, name=self.name, verbose=self.verbose,
+            score=score, sample_weight=sample_weight, storage=storage, name=self.name, engine=self.engine, verbose=self.verbose,
             seed=int(check_random_state(self.random_state).randint(2**31)),
         )  # fmt: skip
         self._take_model()
@@ -229,6 +230,7 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
         ensemble: Whether the averaged fold models of the best recipe predict, else the answer trained on all rows.
         storage: As in `rg.search`, but by default the study leaves no file.
         name: As in `rg.search`.
+        engine: As in `rg.search`.
         random_state: Sets all that is random.
         verbose: As in `rg.search`.
 
@@ -257,6 +259,7 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
         ensemble: bool = True,
         storage: Any = None,
         name: str | None = None,
+        engine: str = "local",
         random_state: Any = None,
         verbose: bool | int = 0,
     ) -> None:
@@ -273,6 +276,7 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
         self.ensemble = ensemble
         self.storage = storage
         self.name = name
+        self.engine = engine
         self.random_state = random_state
         self.verbose = verbose
 
@@ -330,6 +334,7 @@ class RegularizedRegressor(RegressorMixin, _Regularized):
         ensemble: Whether the averaged fold models of the best recipe predict, else the answer trained on all rows.
         storage: As in `rg.search`, but by default the study leaves no file.
         name: As in `rg.search`.
+        engine: As in `rg.search`.
         random_state: Sets all that is random.
         verbose: As in `rg.search`.
 
@@ -357,6 +362,7 @@ class RegularizedRegressor(RegressorMixin, _Regularized):
         ensemble: bool = True,
         storage: Any = None,
         name: str | None = None,
+        engine: str = "local",
         random_state: Any = None,
         verbose: bool | int = 0,
     ) -> None:
@@ -372,6 +378,7 @@ class RegularizedRegressor(RegressorMixin, _Regularized):
         self.ensemble = ensemble
         self.storage = storage
         self.name = name
+        self.engine = engine
         self.random_state = random_state
         self.verbose = verbose
 

@@ -578,6 +578,10 @@ BAD = {
     "too many columns": ({"x": np.zeros((ROWS, 11))}, r"shape \(rows, 10\).*\(80, 11\)"),
     "fewer targets": ({"y": np.zeros(79)}, r"same number of rows.*x with 80, y with 79"),
     "no targets": ({"y": None}, r"Expected y"),
+    "fewer groups than folds": (
+        {"groups": np.arange(80) % 3},
+        r"`groups`.*as many groups as folds, 5.*Received: 3 groups",
+    ),
     "both weights": ({"sample_weight": np.ones(ROWS), "class_weight": {0: 1}}, r"not both"),
 }
 

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from sklearn import metrics
 from sklearn.metrics import make_scorer
+from sklearn.utils.class_weight import compute_sample_weight
 
 from regularity.data import Data
-from regularity.study._scores import scoring, target_kind
+from regularity.study._scores import proper, scoring, target_kind
 
 ROWS, MEMBERS, HELD_OUT = 60, 4, 25
 CLASSES = 3
@@ -77,6 +78,22 @@ def test_score_of_classes_is_that_of_scikit_learn(form, metric):
     found = scoring(model, data, metric.__name__).score(outputs, rows, valid)
     expected = by_member(metric, probabilities, classes, rows, valid)
     np.testing.assert_allclose(found, expected, rtol=2e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_log_loss_beside_a_score_counts_classes_as_it_does(form):
+    model, data, classes, outputs, probabilities = draw_classes(form)
+    rows, valid = draw_rows()
+    beside = {name: proper(model, data, scoring(model, data, name)) for name in ("accuracy", "balanced_accuracy")}
+    found = beside["accuracy"].score(outputs, rows, valid)
+    np.testing.assert_allclose(found, by_member(neg_log_loss, probabilities, classes, rows, valid), rtol=2e-5)
+
+    def balanced(y, shown):
+        weight = compute_sample_weight("balanced", y)
+        return -metrics.log_loss(y, shown, sample_weight=weight, labels=range(shown.shape[-1]))
+
+    found = beside["balanced_accuracy"].score(outputs, rows, valid)
+    np.testing.assert_allclose(found, by_member(balanced, probabilities, classes, rows, valid), rtol=2e-5)
 
 
 @pytest.mark.parametrize("form", ["integers", "binary", "logits"])

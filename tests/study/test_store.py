@@ -41,6 +41,17 @@ def test_studies_in_one_file_do_not_share_weights(tmp_path):
     np.testing.assert_array_equal(Store(tmp_path / "both.db", "one").weights("0-1-0"), [np.zeros(2)])
 
 
+def test_one_searches_at_a_time(tmp_path):
+    one, same, other = (Store(tmp_path / "kept.db", name) for name in ("a", "a", "b"))
+    with one.held():
+        with other.held():
+            pass
+        with pytest.raises(ValueError, match=r"nobody else to search in the study 'a' in .*kept\.db"), same.held():
+            pass
+    with same.held():
+        pass
+
+
 def test_a_study_begun_anew_does_not_take_the_weights_of_one_that_was_removed(tmp_path):
     Store(tmp_path / "one.db", "one").keep_weights("0-1-0", [np.zeros(2)])
     (tmp_path / "one.db").unlink()

@@ -67,7 +67,10 @@ class Population:
         if self._size is None:
             size = self._chunk_size(tasks)
             together = self.plan.together
-            self._size = size // together * together if size >= together else _divisor(together, size)
+            if 3 * size >= together:  # a few more than fit cost less than a few at a time
+                self._size = max(size // together, 1) * together
+            else:
+                self._size = _divisor(together, size)
         return self._size
 
     def together(self, tasks: Sequence[Task]) -> list[list[int]]:

@@ -73,7 +73,7 @@ def train(
     shuffle: bool = True,
     init: Literal["fresh", "keep"] = "fresh",
     sample_weight: Any = None,
-    class_weight: Mapping[int, float] | None = None,
+    class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
     callbacks: Sequence[Any] | None = None,
     verbose: bool | int | Literal["auto"] = "auto",
 ) -> list[Member]:
@@ -93,7 +93,7 @@ def train(
         shuffle: Whether each member sees its rows in a new order each epoch.
         init: `fresh` draws weights by the model's own initializers, `keep` starts from those of the model.
         sample_weight: Weights of (rows,).
-        class_weight: Mapping from class to weight, not together with `sample_weight`.
+        class_weight: Mapping from class to weight, or `balanced`, by which all classes weigh the same; not together with `sample_weight`.
         callbacks: Keras callbacks. They see one model at a time, so members are then trained one after the other.
         verbose: 1 shows progress, 0 nothing; `auto` shows it on a terminal.
 
@@ -295,7 +295,10 @@ def checked_data(model: Any, x: Any, y: Any, sample_weight: Any, class_weight: A
         raise ValueError(
             f"Expected a stream to bring targets and weights itself, as `(x, y)` or `(x, y, sample_weight)`. Received: also {extra}."
         )
-    return _data.kept(x) if isinstance(x, Iterator) else x
+    if isinstance(x, Iterator):
+        return _data.kept(x)
+    _data.check_ends(x)
+    return x
 
 
 def checked_validation(model: Any, validation: Any) -> _data.Data | None:

@@ -83,6 +83,11 @@ def _folds(model: Any, data: Data, folds: Any, groups: Any, seed: int) -> list[t
             raise ValueError(
                 f"Invalid value received for argument `folds`. Expected a number from 2 to the number of rows, {data.rows}. Received: folds={folds}"
             )
+        if groups is not None and len(np.unique(groups)) < int(folds):
+            raise ValueError(
+                f"Invalid value received for argument `groups`. Expected at least as many groups as folds, {folds}, since no "
+                f"group is in two folds. Received: {len(np.unique(groups))} groups. Take fewer folds."
+            )
         kinds = (StratifiedGroupKFold, GroupKFold) if groups is not None else (StratifiedKFold, KFold)
         stratify = classes is not None and np.bincount(classes).max() >= folds
         folds = kinds[0 if stratify else 1](folds, shuffle=True, random_state=seed)

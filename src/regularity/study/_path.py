@@ -158,7 +158,7 @@ def path(
     validation_data: Any = None,
     init: Literal["fresh", "keep"] = "fresh",
     sample_weight: Any = None,
-    class_weight: Mapping[int, float] | None = None,
+    class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
     callbacks: Sequence[Any] | None = None,
     seed: int = 0,
     verbose: bool | int | Literal["auto"] = "auto",
@@ -185,7 +185,7 @@ def path(
             `sample_weight`, or, without one, by the mean of `sample_weight`.
         init: `fresh` or `keep`, as in `rg.train`.
         sample_weight: Weights of (rows,) in training; scores count every row once.
-        class_weight: Mapping from class to weight, likewise.
+        class_weight: Mapping from class to weight, or `balanced`, likewise.
         callbacks: Keras callbacks for the refit on all rows.
         seed: Sets folds, weights, masks and orders; the same seed gives the same path.
         verbose: As in `rg.train`.

@@ -103,10 +103,14 @@ def scoring(model: Any, data: Data, score: Any = None) -> Scoring:
 
 
 def proper(model: Any, data: Data, judge: Scoring) -> Scoring | None:
-    """A score that is best for the true probabilities, to stand beside one of classes; None where that is such a score."""
+    """A score that is best for the true probabilities, to stand beside one of classes; None where that is such a score.
+
+    Where every class counts the same, however rare, it does here too.
+    """
     if judge.kind not in ("classes", "binary") or judge.name in ("neg_log_loss", "loss"):
         return None
-    return scoring(model, data, "neg_log_loss")
+    name = "balanced_log_loss" if judge.name == "balanced_accuracy" else "neg_log_loss"
+    return Scoring(name, judge.kind, _Fast(name, judge.kind, labels(data.y), _to_probabilities(model, judge.kind)))
 
 
 def check_on_folds(judge: Scoring, folds: Sequence[np.ndarray], what: str = "fold") -> None:
@@ -195,18 +199,20 @@ def _accuracy(outputs: np.ndarray, y: np.ndarray, valid: np.ndarray) -> np.ndarr
 
 
 def _balanced_accuracy(outputs: np.ndarray, y: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    right = outputs.argmax(-1) == y
-    recalls = []
-    for label in np.unique(y[valid]):
-        of_class = valid & (y == label)
-        with np.errstate(invalid="ignore"):  # a class that a member has no rows of does not count
-            recalls.append((right & of_class).sum(1) / of_class.sum(1))
-    return np.nanmean(recalls, 0)
+    return _mean_of_classes(outputs.argmax(-1) == y, y, valid)
 
 
 def _log_loss(outputs: np.ndarray, y: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    return _mean(_log_of_right(outputs, y), valid)
+
+
+def _balanced_log_loss(outputs: np.ndarray, y: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    return _mean_of_classes(_log_of_right(outputs, y), y, valid)
+
+
+def _log_of_right(outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
     right = np.take_along_axis(outputs, y[..., None], -1)[..., 0]
-    return _mean(np.log(np.clip(right, _EPSILON, 1)), valid)
+    return np.log(np.clip(right, _EPSILON, 1))
 
 
 def _r2(outputs: np.ndarray, y: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -227,13 +233,27 @@ def _mean(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return np.where(valid, values, 0).sum(1, dtype="float64") / valid.sum(1)
 
 
+def _mean_of_classes(values: np.ndarray, y: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    means = []
+    for label in np.unique(y[valid]):
+        of_class = valid & (y == label)
+        with np.errstate(invalid="ignore"):  # a class that a member has no rows of does not count
+            means.append(np.where(of_class, values, 0).sum(1, dtype="float64") / of_class.sum(1))
+    return np.nanmean(means, 0)
+
+
 def _mean_columns(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return np.where(valid[..., None], values, 0).sum(1, dtype="float64") / valid.sum(1)[:, None]
 
 
 # The scores that are read most, over all members at once: a scorer of scikit-learn takes a millisecond for each.
 _FAST: dict[str, dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]]] = {
-    "classes": {"accuracy": _accuracy, "balanced_accuracy": _balanced_accuracy, "neg_log_loss": _log_loss},
+    "classes": {
+        "accuracy": _accuracy,
+        "balanced_accuracy": _balanced_accuracy,
+        "neg_log_loss": _log_loss,
+        "balanced_log_loss": _balanced_log_loss,  # not one of scikit-learn's
+    },
     "numbers": {
         "r2": _r2,
         "neg_mean_squared_error": lambda o, y, valid: -_mean(_squares(o, y), valid),

@@ -68,7 +68,7 @@ def search(
     validation_data: Any = None,
     init: Literal["fresh", "keep"] = "fresh",
     sample_weight: Any = None,
-    class_weight: Mapping[int, float] | None = None,
+    class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
     callbacks: Sequence[Any] | None = None,
     sampler: Any = None,
     storage: Any = None,
@@ -95,7 +95,7 @@ def search(
         validation_data: Held-out rows in place of folds, `(x, y)` or a stream.
         init: `fresh` or `keep`, as in `rg.train`.
         sample_weight: Weights of (rows,) in training; scores count every row once.
-        class_weight: Mapping from class to weight, likewise.
+        class_weight: Mapping from class to weight, or `balanced`, likewise: look for it where `score` counts classes alike.
         callbacks: Keras callbacks for the refit on all rows.
         sampler: A sampler of Optuna's; by default its TPE.
         storage: A URL, a file, or an Optuna storage; by default a file in `./regularity/`. The same call on the same storage
@@ -164,7 +164,7 @@ def search(
         "verbose": verbose,
     }
     settled = Settled(data, design, space, plan, epochs, seed, sampler, count, seconds, begun, _checked_engine(engine))
-    with Watch(judge.name, count, seconds, begun, verbose) as watch:
+    with store.held(), Watch(judge.name, count, seconds, begun, verbose) as watch:
         if keras.backend.backend() == "jax":
             found = _Search(model, settled, store, watch).run()
         else:

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -19,6 +20,11 @@ import numpy as np
 import regularity
 from regularity.recipe import Recipe
 from regularity.study._rule import Trial
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
 
 _FOLDER = "regularity"
 _PACKAGES = ("keras", "jax", "optuna", "numpy", "scikit-learn")
@@ -58,6 +64,30 @@ class Store:
         if self.noted("folder") is None:
             self.note("folder", uuid.uuid4().hex)
         return self.file.with_name(f"{self.file.name}.weights") / self.noted("folder")
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep others from searching beside a database that is a file; whoever is killed lets go of it.
+
+        Raises:
+            ValueError: If another does so now.
+        """
+        if self.file is None or fcntl is None:
+            yield
+            return
+        folder = self.file.with_name(f"{self.file.name}.weights")
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"{hashlib.sha256(self.name.encode()).hexdigest()[:16]}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(
+                    f"Expected nobody else to search in the study {self.name!r} in {shown(self.where)}. Received: another "
+                    "process that does so now. Wait for it, or give this search a `name` of its own."
+                ) from None
+            except OSError:  # a file system without locks
+                pass
+            yield
 
     def keep_weights(self, key: str, weights: Sequence[np.ndarray]) -> None:
         """Write a member's weights, whole or not at all, beside a database that is a file."""
@@ -100,6 +130,14 @@ class Store:
                 f"Expected what the study {self.name!r} in {shown(self.where)} was begun with. Received: another "
                 f"{', another '.join(differs)}. Give this search a `name` or a `storage` of its own."
             )
+
+    def discard(self) -> None:
+        """Remove the study where nothing came of it: it has no more than what was noted when it was opened."""
+        import optuna
+
+        with quiet_optuna():
+            if self.study.user_attrs.keys() <= {"opened", "asked"} and not self.study.get_trials(deepcopy=False):
+                optuna.delete_study(study_name=self.name, storage=self.study._storage)
 
     def note(self, key: str, value: Any) -> None:
         """Keep something, as JSON."""

@@ -155,7 +155,7 @@ class Study:
         """A row for each finished trial, by its number.
 
         `name`; the strength of each technique, NaN where it is off; `score` over folds and its `difference` to the model as
-        given with the `error` of that; `log_loss` beside a score of classes; `expected`, by which is chosen; `epochs`;
+        given with the `error` of that; `log_loss` beside a score of classes, in which all classes count alike if they do in the score; `expected`, by which is chosen; `epochs`;
         `members`, and how many `diverged`; `seconds` when it was finished.
         """
         rows = []
