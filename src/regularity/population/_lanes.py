@@ -102,15 +102,18 @@ class Chunk:
         self.outcomes, self.epoch = outcomes, epoch
 
     @property
+    def done(self) -> np.ndarray:
+        """Which members are at the end of their training."""
+        return np.array([self.epoch >= t.epochs or (t.stop is not None and t.stop.stopped) for t in self.tasks])
+
+    @property
     def frozen(self) -> np.ndarray:
-        return np.array(
-            [o.diverged is not None or self.epoch >= t.epochs for t, o in zip(self.tasks, self.outcomes, strict=True)]
-        )
+        return self.done | np.array([outcome.diverged is not None for outcome in self.outcomes])
 
     def record(self, report: Any, validation: dict[str, Any], scores: Sequence[np.ndarray]) -> None:
         """Note an epoch of every member that is still in training."""
         report, validation = jax.tree.map(np.asarray, (report, validation))
-        trained = [self.epoch < task.epochs for task in self.tasks]
+        trained = ~self.done
         self.epoch += 1
         for i, outcome in enumerate(self.outcomes):
             if not trained[i]:
@@ -270,7 +273,10 @@ class RowLanes(Lanes):
             if self.program.restates and (self.plan.scores or epoch == epochs - 1):
                 chunk.judged = self.call("restate", device, chunk.state, shared, data, order, tail)
             chunk.record(report, self.validate(chunk), self._scores(chunk, data))
+            self._tell(chunk, queued.members)
             advance(sum(epoch < task.epochs for task in queued.tasks[: queued.members]))
+            if chunk.done.all():
+                break
             if checkpoint.is_due and epoch < epochs - 1:
                 checkpoint.save((jax.tree.map(np.asarray, chunk.state), chunk.outcomes, chunk.epoch))
         outcomes = chunk.finish()
@@ -293,6 +299,13 @@ class RowLanes(Lanes):
                 self.compiled("predict", device, state, shared, data[0], read.rows)
             if "loss" in self.plan.scores:
                 self.compiled("losses", device, state, shared, data, read.rows, read.weight(*read.sets[0]))
+
+    @staticmethod
+    def _tell(chunk: Chunk, members: int) -> None:
+        """Tell those who may stop members how the epoch has gone for them."""
+        for task, outcome in zip(chunk.tasks[:members], chunk.outcomes, strict=False):
+            if task.stop is not None and len(outcome.held_out) == chunk.epoch:
+                task.stop.told(chunk.epoch, outcome.held_out[-1])
 
     def _rows(self, task: Task) -> np.ndarray:
         return np.arange(self.plan.data.rows) if task.rows is None else task.rows

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class Task:
         held_out: Sets of rows to score on after each epoch, each set on its own.
         schedules: Name of the schedule by key of each site whose strength changes while training.
         keep_weights: Whether its outcome carries them.
+        stop: Told of its held-out scores after each epoch, and says when it is to stop before all of them; or None.
         epoch_rows: Rows of an epoch, some of them twice, where that is more than there are; else what trains beside it
             decides how long its epochs are.
     """
@@ -36,6 +37,16 @@ class Task:
     schedules: Mapping[str, str] = field(default_factory=dict)
     keep_weights: bool = True
     epoch_rows: int | None = None
+    stop: "Stop | None" = None
+
+
+class Stop(Protocol):
+    """What stops a member early."""
+
+    stopped: bool
+
+    def told(self, epoch: int, scores: np.ndarray) -> None:
+        """Take the scores after an epoch, from 1, of (sets, scores)."""
 
 
 @dataclass

@@ -32,6 +32,7 @@ class Trial:
         in_space: Whether its point says all of it, so that it has neighbours.
         of_length: Whether it depends on how long training is, so that it can't be cut short.
         diverged: Members whose weights or loss ceased to be finite.
+        pruned: Whether it was stopped before all its epochs; its curves are NaN from there on.
         seconds: Since the study began, when it was finished.
         parameters: As Optuna has them.
         distributions: Likewise.
@@ -46,6 +47,7 @@ class Trial:
     in_space: bool = True
     of_length: bool = False
     diverged: int = 0
+    pruned: bool = False
     seconds: float = 0.0
     parameters: dict[str, Any] = field(default_factory=dict)
     distributions: dict[str, Any] = field(default_factory=dict)

@@ -33,6 +33,7 @@ from regularity.recipe import Recipe, sites_of
 from regularity.study._cells import design_of
 from regularity.study._folds import checked_seed, data_and_splits
 from regularity.study._members import Members
+from regularity.study._pruning import Stop
 from regularity.study._question import description, digest, kept_weights, scorer
 from regularity.study._rule import Standing, Trial, choose, ruled_out, standing
 from regularity.study._scores import check_on_folds, labels, proper, quiet_scorers, scoring
@@ -71,6 +72,7 @@ def search(
     class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
     callbacks: Sequence[Any] | None = None,
     sampler: Any = None,
+    pruner: Any = None,
     storage: Any = None,
     name: str | None = None,
     seed: int = 0,
@@ -98,6 +100,8 @@ def search(
         class_weight: Mapping from class to weight, or `balanced`, likewise: look for it where `score` counts classes alike.
         callbacks: Keras callbacks for the refit on all rows.
         sampler: A sampler of Optuna's; by default its TPE.
+        pruner: A pruner of Optuna's, which stops candidates by their mean score over folds after each epoch; by default
+            none does, since strong regularization learns slowly. With one, a search is not the same twice.
         storage: A URL, a file, or an Optuna storage; by default a file in `./regularity/`. The same call on the same storage
             goes on where it stopped.
         name: Of the study; by default made of the model's name and what is asked.
@@ -163,7 +167,8 @@ def search(
         "callbacks": callbacks,
         "verbose": verbose,
     }
-    settled = Settled(data, design, space, plan, epochs, seed, sampler, count, seconds, begun, _checked_engine(engine))
+    where = _checked_engine(engine, _checked_pruner(pruner))
+    settled = Settled(data, design, space, plan, epochs, seed, sampler, count, seconds, begun, where, pruner)
     with store.held(), Watch(judge.name, count, seconds, begun, verbose) as watch:
         if keras.backend.backend() == "jax":
             found = _Search(model, settled, store, watch).run()
@@ -203,15 +208,21 @@ class _Search:
         self.in_sight = 0
         # asked from memory: a database takes ten times as long for each
         with quiet_optuna():
-            self.mirror = optuna.create_study(direction="maximize", sampler=sampler)
+            self.mirror = optuna.create_study(
+                direction="maximize", sampler=sampler, pruner=settled.pruner or optuna.pruners.NopPruner()
+            )
+        self.prunes = settled.pruner is not None
         self.mirror.stop = (
             self._stop_asking
         )  # what a grid calls when it has no more; Optuna's own works in `optimize` only
         self.in_mirror: dict[int, int] = {}
+        self.asked: dict[int, Any] = {}  # Optuna's trials, where there is a pruner
         self.own_sampler = sampler is None
         self.start = self._start()
         self.trainer: Any = None
-        self.plan, self.on_ray = replace(plan, checkpoints=store.folder), settled.engine == "ray"
+        # who is to stop is not written with what is in training
+        self.plan = replace(plan, checkpoints=None if self.prunes else store.folder)
+        self.on_ray = settled.engine == "ray"
 
     def run(self) -> Found:
         most = 64 * len(self.design.rings[0])
@@ -255,7 +266,7 @@ class _Search:
                     many = min(many, len(self.kept) - asked)
                 job = self._ask(asked, many)
                 asked += len(job)
-                tasks = [task for trial in job if not trial.rings for task in self._tasks(trial, 0)]
+                tasks = [task for trial in job if not trial.rings for task in self._first_tasks(trial)]
                 self.waiting.append((job, tasks, self._train(tasks, pool)))
             if not self.waiting:
                 return
@@ -346,12 +357,15 @@ class _Search:
         """Note a candidate of an earlier run in the mirror, as one that has been asked for."""
         import optuna
 
-        state = optuna.trial.TrialState.RUNNING
+        reported = self._reported(trial) if self.prunes and trial.rings else {}
         with quiet_optuna():
             self.in_mirror[trial.number] = len(self.mirror.get_trials(deepcopy=False))
             self.mirror.add_trial(
-                optuna.create_trial(state=state, params=trial.parameters, distributions=trial.distributions)
-            )
+                optuna.create_trial(
+                    state=optuna.trial.TrialState.RUNNING, params=trial.parameters, distributions=trial.distributions,
+                    intermediate_values=reported,
+                )
+            )  # fmt: skip
 
     def _forget(self, number: int) -> None:
         """Tell the mirror that nothing became of what it last suggested for a number."""
@@ -390,6 +404,8 @@ class _Search:
         with quiet_optuna():
             trial = self.mirror.ask()
             self.in_mirror[number] = trial.number
+            if self.prunes:
+                self.asked[number] = trial
             point = self.space.suggested(trial)
         recipe = self.space.recipe(point, self.members_of.off)
         return Trial(number, named, recipe, point, parameters=trial.params, distributions=trial.distributions)
@@ -417,11 +433,16 @@ class _Search:
             self.trials.append(trial)
             value = self._value(trial)
             with quiet_optuna():
-                if np.isfinite(value):
+                if trial.pruned:
+                    self.mirror.tell(self.in_mirror[trial.number], state=optuna.trial.TrialState.PRUNED)
+                elif np.isfinite(value):
                     self.mirror.tell(self.in_mirror[trial.number], value)
                 else:
                     self.mirror.tell(self.in_mirror[trial.number], state=optuna.trial.TrialState.FAIL)
-        self._show(f"{sum(len(job) for job, *_ in self.waiting)} in training")
+        pruned = sum(trial.pruned for trial in self.trials)
+        self._show(
+            f"{sum(len(job) for job, *_ in self.waiting)} in training" + (f", {pruned} pruned" if pruned else "")
+        )
 
     def _show(self, doing: str) -> None:
         self.watch.told([self._value(trial) for trial in self.trials], doing)
@@ -429,21 +450,40 @@ class _Search:
     def _value(self, trial: Trial) -> float:
         """What Optuna is told: the mean score at the epoch at which it is best."""
         curve = trial.curves[: len(self.design.rings[0]), ..., 0].mean((0, 2))
+        if trial.pruned and not trial.of_length:
+            curve = curve[np.isfinite(curve)]
         return float(curve[-1] if trial.of_length else curve.max()) if np.isfinite(curve).any() else math.nan
+
+    def _reported(self, trial: Trial) -> dict[int, float]:
+        """The mean score of a candidate's first ring after each epoch, from 1, at which all its members have one."""
+        curve = trial.curves[: len(self.design.rings[0]), ..., 0].mean((0, 2))
+        return {epoch: float(value) for epoch, value in enumerate(curve, 1) if np.isfinite(value)}
 
     def _take(self, trial: Trial, outcomes: Sequence[Outcome]) -> None:
         """Add a ring's scores to a candidate's."""
-        found = np.array([outcome.held_out for outcome in outcomes], "float32")  # (cells, epochs, sets, scores)
+        known = [np.array(outcome.held_out, "float32") for outcome in outcomes]  # of (epochs, sets, scores)
+        found = np.full((len(known), self.epochs, *known[0].shape[1:]), np.nan, "float32")
+        for cell, scores in zip(found, known, strict=True):
+            cell[: len(scores)] = scores
         found[~np.isfinite(found)] = np.nan
         trial.curves = np.concatenate([trial.curves, found]) if trial.rings else found
         trial.rings += 1
         trial.diverged += sum(outcome.diverged is not None for outcome in outcomes)
+        trial.pruned |= not trial.diverged and any(len(scores) < self.epochs for scores in known)
 
     def _tasks(self, trial: Trial, ring: int) -> list[Task]:
         first = sum(len(self.design.ring(r)) for r in range(ring))
         return self.members_of.tasks(
             trial.recipe, [(cell, first + c) for c, cell in enumerate(self.design.ring(ring))], self.epochs
         )
+
+    def _first_tasks(self, trial: Trial) -> list[Task]:
+        """The members that a candidate begins with, which a pruner may stop if it has no name."""
+        tasks, asked = self._tasks(trial, 0), self.asked.pop(trial.number, None)
+        if asked is None or trial.name:
+            return tasks
+        stop = Stop(asked, len(tasks))
+        return [replace(task, stop=stop) for task in tasks]
 
     # -- race ------------------------------------------------------------------------------------------------------
 
@@ -587,10 +627,25 @@ def _limits(trials: Any, budget: Any) -> tuple[int | None, float | None]:
     return count, _seconds(budget)
 
 
-def _checked_engine(engine: Any) -> str:
+def _checked_pruner(pruner: Any) -> Any:
+    import optuna
+
+    if pruner is not None and not isinstance(pruner, optuna.pruners.BasePruner):
+        raise TypeError(
+            f"Expected `pruner` to be one of Optuna's, such as optuna.pruners.MedianPruner(). Received: {pruner!r}"
+        )
+    return pruner
+
+
+def _checked_engine(engine: Any, pruner: Any) -> str:
     if engine not in ("local", "ray"):
         raise ValueError(
             f"Invalid value received for argument `engine`. Expected 'local' or 'ray'. Received: engine={engine!r}"
+        )
+    if engine == "ray" and pruner is not None:
+        raise ValueError(
+            "Invalid value received for argument `pruner`. Expected none where engine='ray', whose workers tell of members "
+            f"only when they are done. Received: pruner={pruner!r}"
         )
     return engine
 

@@ -160,12 +160,15 @@ class Store:
             "point": trial.point,
             "curves": packed(trial.curves),
             "diverged": trial.diverged,
+            "pruned": trial.pruned,
             "seconds": trial.seconds,
         }
+        states = optuna.trial.TrialState
+        state = states.FAIL if not finished else states.PRUNED if trial.pruned else states.COMPLETE
         with quiet_optuna():
             self.study.add_trial(
                 optuna.create_trial(
-                    state=optuna.trial.TrialState.COMPLETE if finished else optuna.trial.TrialState.FAIL,
+                    state=state,
                     value=float(value) if finished else None,
                     params=trial.parameters,
                     distributions=trial.distributions,
@@ -188,6 +191,7 @@ class Store:
                 unpacked(has["curves"]),
                 1,
                 diverged=has["diverged"],
+                pruned=has["pruned"],
                 seconds=has["seconds"],
                 parameters=kept.params,
                 distributions=kept.distributions,

@@ -62,6 +62,7 @@ class Settled(NamedTuple):
         seconds: Wall-clock time, or None.
         begun: When it began, by the monotonic clock.
         engine: Where members train, `local` or `ray`.
+        pruner: Of Optuna's, or None.
     """
 
     data: Data
@@ -75,6 +76,7 @@ class Settled(NamedTuple):
     seconds: float | None
     begun: float
     engine: str = "local"
+    pruner: Any = None
 
 
 class Found(NamedTuple):
@@ -156,7 +158,7 @@ class Study:
 
         `name`; the strength of each technique, NaN where it is off; `score` over folds and its `difference` to the model as
         given with the `error` of that; `log_loss` beside a score of classes, in which all classes count alike if they do in the score; `expected`, by which is chosen; `epochs`;
-        `members`, and how many `diverged`; `seconds` when it was finished.
+        `members`, how many `diverged`, and whether it was `pruned`; `seconds` when it was finished.
         """
         rows = []
         for i, trial in enumerate(self._found.trials):
@@ -176,6 +178,7 @@ class Study:
                 "epochs": self._found.at.epochs[i],
                 "members": len(trial.curves),
                 "diverged": trial.diverged,
+                "pruned": trial.pruned,
                 "seconds": trial.seconds,
             }
             rows.append(row)
