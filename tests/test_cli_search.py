@@ -113,6 +113,14 @@ def test_a_search_that_is_refused_leaves_no_study(run):
     assert (code, "which has none" in err) == (2, True)
 
 
+def test_what_a_search_without_ray_was_asked_stays(run, monkeypatch):
+    small = [*SMALL, "--storage", "kept.db", "--name", "one", "--json"]
+    first = as_json(run("search", "net.v2.keras", "data.npz", *small))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert run("resume", "one", "--storage", "kept.db", "--trials", "9", "--engine", "ray")[0] == 2
+    assert as_json(run("resume", "one", "--storage", "kept.db", "--json"))["table"] == first["table"]
+
+
 def test_what_optuna_keeps_under_the_name_is_left(run):
     with quiet_optuna():
         own = optuna.create_study(storage="sqlite:///kept.db", study_name="net.v2")

@@ -313,6 +313,13 @@ def test_class_weights_that_can_not_be_are_refused(weights: Any, error: type[Exc
         rg.train(model(), ROWS, CLASSES, class_weight=weights)
 
 
+def test_balanced_weights_of_what_is_no_class_are_refused() -> None:
+    regressor = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    regressor.compile("adam", "mse")
+    with pytest.raises(ValueError, match="Expected targets that are classes where class_weight='balanced'"):
+        rg.train(regressor, ROWS, ROWS[:, 0] + 0.5, class_weight="balanced")
+
+
 def test_rows_of_different_lengths_are_refused() -> None:
     ragged = [[1.0, 2.0], [1.0]] * 4
     for rows in (ragged, np.array(ragged, dtype=object)):
@@ -331,16 +338,20 @@ def test_stream_that_does_not_end_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         gather((ROWS, CLASSES) for _ in iter(int, 1))
 
 
-class Endless(keras.utils.PyDataset):
-    num_batches = None  # so Keras says it
-
+class Boundless(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> Any:
         return Batches()[index % 4]
+
+
+class Endless(Boundless):
+    num_batches = None  # so Keras says it
 
 
 def test_stream_that_says_that_it_does_not_end_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="Expected a stream that ends, since an epoch is one pass"):
         rg.train(model(), Endless())
+    with pytest.raises(ValueError, match="or give a PyDataset its `__len__`"):
+        rg.train(model(), Boundless())
     tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed: make test EXTRAS=dev,tensorflow")
     repeated = tf.data.Dataset.from_tensor_slices((ROWS, CLASSES)).batch(2).repeat()
     for call in (rg.train, gather):

@@ -229,8 +229,6 @@ def search(
         raise _Wrong("Expected a model where --init is keep, to have weights. Received: rows alone.")
     if model is not None and task is not Task.auto:
         raise _Wrong(f"Expected no --task beside a model, whose loss says what it predicts. Received: --task {task}.")
-    if trials is None and budget is None:
-        budget = _BUDGET
     asked = {
         "model": model and str(model.resolve()), "data": str(data.resolve()), "target": target, "task": task.value,
         "techniques": techniques, "trials": trials, "budget": budget, "folds": folds, "epochs": epochs, "score": score,
@@ -264,8 +262,7 @@ def resume(
         raise _Wrong(
             f"The study {study!r} was begun from Python. Run the same rg.search(...) again: it goes on where it stopped."
         )
-    if trials is not None or budget is not None:
-        asked |= {"trials": trials, "budget": budget}
+    asked |= {key: value for key, value in (("trials", trials), ("budget", budget)) if value is not None}
     _search(asked, storage, study, engine, out, ensemble, as_json, quiet)
 
 
@@ -312,22 +309,13 @@ def _search(
             raise _Wrong(f"Expected {option} to end in {ending}{why}. Received: {file}")
         if file is not None:
             _file_to_write(file)  # now, not after the work
-    search = _with_model(asked) if asked["model"] else _with_table(asked)
-    from regularity.study._store import Store, shown
+    limited = asked if asked["trials"] or asked["budget"] else {**asked, "budget": _BUDGET}
+    search = _with_model(limited) if asked["model"] else _with_table(limited)
+    from regularity.study._store import Asked, shown
 
     try:
-        kept = Store(storage, name)
-        begun, before = kept.noted("question") is not None, kept.noted("asked")
-        kept.note("asked", asked)  # before anything trains, for `resume` after a kill
-        try:
-            found, save = search(
-                storage=kept.where, name=name, engine=engine.value, verbose=0 if quiet or as_json else "auto"
-            )
-        except (ValueError, TypeError):
-            if begun:  # and it was something else
-                kept.note("asked", before)
-            kept.discard()
-            raise
+        verbose = 0 if quiet or as_json else "auto"
+        found, save = search(storage=Asked(storage, asked), name=name, engine=engine.value, verbose=verbose)
     except (ValueError, TypeError, ImportError) as error:
         raise _Wrong(str(error)) from error
     for file, average in ((out, False), (ensemble, True)):

@@ -132,7 +132,12 @@ def check_ends(stream: Any) -> None:
     """
     count = stream.cardinality() if hasattr(stream, "cardinality") else 0
     endless = int(getattr(count, "numpy", lambda: count)()) == _ENDLESS
-    if endless or (isinstance(stream, keras.utils.PyDataset) and stream.num_batches is None):
+    if isinstance(stream, keras.utils.PyDataset):
+        try:
+            endless = stream.num_batches is None
+        except NotImplementedError:  # nor does it say that it ends
+            endless = True
+    if endless:
         raise ValueError(
             "Expected a stream that ends, since an epoch is one pass through it. Received: one that repeats without end. "
             "Leave out `.repeat()`, bound it with `.take(batches)`, or give a PyDataset its `__len__`."
@@ -429,6 +434,10 @@ def class_weights(model: Any, y: Any, class_weight: Any) -> np.ndarray:
     labels, shapes = y, [shape for *_, shape in _outputs(model, y, "y")]
     if labels.ndim > 1:
         labels = labels[..., 0] if labels.shape[-1] == 1 else labels.argmax(-1)
+    if not isinstance(class_weight, Mapping) and (labels != np.round(labels)).any():
+        raise ValueError(
+            "Expected targets that are classes where class_weight='balanced'. Received: y with fractions. Use `sample_weight`."
+        )
     labels = np.round(labels).astype("int64")
     if not isinstance(class_weight, Mapping):
         from sklearn.utils.class_weight import compute_sample_weight

@@ -96,6 +96,23 @@ def test_the_log_loss_beside_a_score_counts_classes_as_it_does(form):
     np.testing.assert_allclose(found, by_member(balanced, probabilities, classes, rows, valid), rtol=2e-5)
 
 
+@pytest.mark.parametrize("name", ["balanced_accuracy", "accuracy", "neg_log_loss"])
+def test_what_stands_beside_a_score_is_the_same_for_its_name_and_its_scorer(name):
+    model, data, *_ = draw_classes("integers")
+    beside = [proper(model, data, scoring(model, data, score)) for score in (name, metrics.get_scorer(name))]
+    assert [each and each.name for each in beside] == [beside[0] and beside[0].name] * 2
+
+
+def test_a_member_that_is_not_finite_on_one_class_has_no_balanced_log_loss():
+    model, data, classes, outputs, _ = draw_classes("integers")
+    rows, valid = draw_rows()
+    outputs = np.where(
+        ((classes[rows] == 1) & valid)[..., None] & (np.arange(MEMBERS) == 0)[:, None, None], np.nan, outputs
+    )
+    found = proper(model, data, scoring(model, data, "balanced_accuracy")).score(outputs, rows, valid)
+    assert np.isnan(found).tolist() == [True] + [False] * (MEMBERS - 1)
+
+
 @pytest.mark.parametrize("form", ["integers", "binary", "logits"])
 def test_score_of_classes_by_default_is_accuracy(form):
     model, data, *_ = draw_classes(form)

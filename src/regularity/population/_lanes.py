@@ -149,7 +149,7 @@ class Lanes:
         self._programs: dict[Any, Future[Any]] = {}
         self._compilers = ThreadPoolExecutor(max(2, len(lanes)), "compile")
         self._lock = threading.Lock()
-        self._calls = 1
+        self._calls = plan.calls or 1
         self._placed: dict[Any, Any] = {}
 
     def call(self, name: str, device: Any, *arguments: Any, donate: bool = False) -> Any:
@@ -233,8 +233,8 @@ class RowLanes(Lanes):
         if self.plan.full_steps:
             longest += -longest % self.plan.batch_size
         per_member = self.plan.shuffle or any(task.rows is not None for task in tasks)
-        self._calls = max(self._calls, sum(max(task.epochs for task in chunk.tasks) for chunk in chunks))
-
+        if self.plan.calls is None:
+            self._calls = max(self._calls, sum(max(task.epochs for task in chunk.tasks) for chunk in chunks))
         begun = time.monotonic()
 
         def work(chunk: Queued, device: Any) -> list[Outcome]:
@@ -428,11 +428,12 @@ class StreamLanes(Lanes):
         ]
         with ThreadPoolExecutor(min(len(self.lanes), len(chunks))) as lanes:
             for epoch in range(max(task.epochs for queued in chunks for task in queued.tasks)):
-                states = [chunk.state for chunk in held]
+                # what they make of it may be written over, what the epoch began with may not
+                states = [jax.tree.map(lambda a: a.copy(), chunk.state) for chunk in held]
                 for block in _blocks(self.plan.data):
                     states = list(lanes.map(self._advance, held, states, [block] * len(held)))
                 for chunk, trained, queued in zip(held, states, chunks, strict=True):
-                    state, report = self.call("report", chunk.device, trained)
+                    state, report = self.call("report", chunk.device, trained, donate=True)
                     self.end_epoch(chunk, state, report)
                     chunk.record(report, self.validate(chunk), [])
                     advance(sum(epoch < task.epochs for task in queued.tasks[: queued.members]))
@@ -456,7 +457,7 @@ class StreamLanes(Lanes):
         batches = jax.tree.leaves(block.x)[0].shape[:2]
         data = jax.device_put(jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), block.batch()), chunk.device)
         order = np.arange(batches[0] * batches[1], dtype="int32").reshape(batches)
-        return self.call("advance", chunk.device, state, self.shared(chunk.device), data, order)
+        return self.call("advance", chunk.device, state, self.shared(chunk.device), data, order, donate=True)
 
 
 def _blocks(stream: Any) -> Iterator[Data]:

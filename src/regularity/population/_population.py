@@ -67,7 +67,9 @@ class Population:
         if self._size is None:
             size = self._chunk_size(tasks)
             together = self.plan.together
-            if 3 * size >= together:  # a few more than fit cost less than a few at a time
+            if size >= together or (
+                size > 1 and 3 * size >= together
+            ):  # a few more than fit cost less than a few at a time
                 self._size = max(size // together, 1) * together
             else:
                 self._size = _divisor(together, size)

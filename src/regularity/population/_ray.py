@@ -61,6 +61,7 @@ class Cluster:
         self._starting: dict[Any, Any] = {}  # workers by what says that they are ready
         self._running: dict[Any, tuple[Any, _Piece]] = {}
         self._idle: list[Any] = []
+        self._place_of: dict[Any, dict[str, Any]] = {}
         self._stillborn = 0  # workers in a row that died before they were ready
         self._changed, self._stopped = threading.Condition(), False
         self.lanes = self._places()
@@ -147,6 +148,7 @@ class Cluster:
             **place["asks"], scheduling_strategy=strategy, runtime_env=environment, max_restarts=0
         )
         worker = kind.remote(self._sent, place["core"], [path for path in sys.path if path])
+        self._place_of[worker] = place
         self._starting[worker.ready.remote()] = worker
 
     def _dispatch(self) -> None:
@@ -167,8 +169,11 @@ class Cluster:
                 if self._stopped:
                     return
                 while self._idle and self._pieces:
-                    worker, piece = self._idle.pop(), self._pieces.popleft()
+                    # neither is taken away before it is under way: what goes wrong is told to all who wait
+                    worker, piece = self._idle[-1], self._pieces[0]
                     self._running[worker.train.remote(piece.tasks)] = (worker, piece)
+                    self._idle.pop()
+                    self._pieces.popleft()
             pending = [*self._running, *self._starting]
             ready, _ = self._ray.wait(pending, num_returns=1, timeout=0.05) if pending else ([], [])
             alone = 0.0 if self._running or self._idle else alone + 0.05
@@ -192,7 +197,7 @@ class Cluster:
                 if self._stillborn > _DEATHS:
                     self._fail(RuntimeError(f"Workers of the cluster die while they start: {error}"))
                     return
-            self._start(self.lanes[0], anywhere=True)
+            self._start(self._place_of.pop(worker), anywhere=True)
             if piece is None:
                 return
             piece.deaths += 1
@@ -212,8 +217,8 @@ class Cluster:
             self._idle.append(worker)
             self._stillborn = 0
             if piece is not None:
-                piece.advance(sum(task.epochs for task in piece.tasks))
                 piece.done.set_result(said)
+                piece.advance(sum(task.epochs for task in piece.tasks))
 
     def _fail(self, error: Exception) -> None:
         """Tell all who wait."""

@@ -90,6 +90,8 @@ class Plan:
         seen: Whether to score training rows besides.
         chunk: Members trained together in one program; None chooses by the size of their state.
         together: Members that come and go together: a chunk is a multiple of that many, or divides it.
+        calls: About how often a program is called, by which XLA is told how hard to try: the same in all runs that are to be
+            equal to the bit; None counts a run's own.
         full_steps: Whether an epoch ends with a full step, some rows coming twice: half as much to compile.
         checkpoints: A folder for what is in training, or None to lose it when the process is killed.
     """
@@ -103,6 +105,7 @@ class Plan:
     seen: bool = False
     chunk: int | None = None
     together: int = 1
+    calls: int | None = None
     full_steps: bool = False
     checkpoints: Path | None = None
 

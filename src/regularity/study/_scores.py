@@ -107,9 +107,10 @@ def proper(model: Any, data: Data, judge: Scoring) -> Scoring | None:
 
     Where every class counts the same, however rare, it does here too.
     """
-    if judge.kind not in ("classes", "binary") or judge.name in ("neg_log_loss", "loss"):
+    if judge.kind not in ("classes", "binary") or judge.name in ("neg_log_loss", "log_loss", "loss"):
         return None
-    name = "balanced_log_loss" if judge.name == "balanced_accuracy" else "neg_log_loss"
+    balanced = ("balanced_accuracy", "balanced_accuracy_score")  # by name, and as a scorer calls it
+    name = "balanced_log_loss" if judge.name in balanced else "neg_log_loss"
     return Scoring(name, judge.kind, _Fast(name, judge.kind, labels(data.y), _to_probabilities(model, judge.kind)))
 
 
@@ -234,12 +235,13 @@ def _mean(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 
 def _mean_of_classes(values: np.ndarray, y: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    means = []
+    means, there = [], []
     for label in np.unique(y[valid]):
         of_class = valid & (y == label)
-        with np.errstate(invalid="ignore"):  # a class that a member has no rows of does not count
-            means.append(np.where(of_class, values, 0).sum(1, dtype="float64") / of_class.sum(1))
-    return np.nanmean(means, 0)
+        sums = np.where(of_class, values, 0).sum(1, dtype="float64")
+        means.append(sums / np.maximum(of_class.sum(1), 1))
+        there.append(of_class.any(1))  # a class that a member has no rows of does not count
+    return np.sum(means, 0) / np.sum(there, 0)
 
 
 def _mean_columns(values: np.ndarray, valid: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@
 Everything that finishes is kept at once; the same call again takes it from there instead of training it.
 """
 
+import importlib.util
 import json
 import math
 import numbers
@@ -46,6 +47,7 @@ _EPOCHS = 50
 _BUDGET = 300.0  # seconds, when neither trials nor a budget are given
 _SINGLES = (0.25, 0.5, 0.75)  # shares of its range at which each technique is tried alone, to begin with
 _RANDOM = 20  # candidates at random before the sampler learns from what it has seen
+_EXPECTED = 64  # candidates, about, where only a budget says how many
 _LEADERS = 8
 _RINGS = 4  # that a leader gets at most
 _JUDGED_SEEDS = 3
@@ -138,19 +140,21 @@ def search(
     space = space_of(techniques, model, data)
     epochs = _EPOCHS if epochs is None else checked_count(epochs, "epochs")
     batch_size = checked_count(batch_size, "batch_size")
+    where = _checked_engine(engine, _checked_pruner(pruner))
     plan = Plan(
         data=data,
         batch_size=batch_size,
         fresh=checked_init(init) == "fresh",
         scores=(judge.score,) if beside is None else (judge.score, beside.score),
         together=len(design.rings[0]),
+        calls=epochs * -(-(count or _EXPECTED) * len(design.rings[0]) // 16),
         full_steps=True,
     )
     question = {
         "data": digest(keras.tree.flatten((data.x, data.y, data.sample_weight))),
         "model": digest([description(model), *(model.get_weights() if init == "keep" else kept_weights(model))]),
         "folds": digest([*design.folds, *(cell.rows for cell in design.outer)]),
-        "score": scorer(score, judge.name),
+        "score": f"{scorer(score, judge.name)}{'' if beside is None else f' and {beside.name}'}",
         "techniques": repr(space),
         "epochs": str(epochs),
         "batch_size": str(batch_size),
@@ -159,7 +163,6 @@ def search(
     }
     name = name or f"{model.name}-{digest([json.dumps(question)])[:8]}"
     store = Store(storage, name)
-    store.check(question)  # at once, where the user is, whatever process does the work
     fit = {
         "batch_size": batch_size,
         "init": init,
@@ -167,13 +170,14 @@ def search(
         "callbacks": callbacks,
         "verbose": verbose,
     }
-    where = _checked_engine(engine, _checked_pruner(pruner))
     settled = Settled(data, design, space, plan, epochs, seed, sampler, count, seconds, begun, where, pruner)
-    with store.held(), Watch(judge.name, count, seconds, begun, verbose) as watch:
-        if keras.backend.backend() == "jax":
-            found = _Search(model, settled, store, watch).run()
-        else:
-            found = call_elsewhere(model, _search_here, (settled, storage, name), watch.advance)
+    with store.held():
+        store.check(question)  # at once, where the user is, whatever process does the work
+        with Watch(judge.name, count, seconds, begun, verbose) as watch:
+            if keras.backend.backend() == "jax":
+                found = _Search(model, settled, store, watch).run()
+            else:
+                found = call_elsewhere(model, _search_here, (settled, storage, name), watch.advance)
     return Study(name, judge.name, store.where, found, settled, model, fit)
 
 
@@ -225,7 +229,7 @@ class _Search:
         self.on_ray = settled.engine == "ray"
 
     def run(self) -> Found:
-        most = 64 * len(self.design.rings[0])
+        most = _EXPECTED * len(self.design.rings[0])
         with quiet_scorers(), Cluster(self.model, self.plan, most) if self.on_ray else Pool(lanes()) as pool:
             self.trainer = pool if isinstance(pool, Cluster) else Trainer(self.model, self.plan, most)
             while True:
@@ -342,6 +346,9 @@ class _Search:
                 if trial.parameters != new.parameters:  # a sampler without a seed
                     self._forget(number)
                     self._running(trial)
+                elif trial is not new and number in self.asked:
+                    for epoch, value in self._reported(trial).items():
+                        self.asked[number].report(value, epoch)
             else:
                 self._running(trial)
             trial.in_space = not trial.name or self._is_point(trial.name)
@@ -647,6 +654,8 @@ def _checked_engine(engine: Any, pruner: Any) -> str:
             "Invalid value received for argument `pruner`. Expected none where engine='ray', whose workers tell of members "
             f"only when they are done. Received: pruner={pruner!r}"
         )
+    if engine == "ray" and importlib.util.find_spec("ray") is None:
+        raise ImportError("`engine='ray'` needs Ray. Try: pip install 'regularity[ray]'")
     return engine
 
 

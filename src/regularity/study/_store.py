@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,13 @@ except ImportError:  # not on Windows
 
 _FOLDER = "regularity"
 _PACKAGES = ("keras", "jax", "optuna", "numpy", "scikit-learn")
+
+
+class Asked(NamedTuple):
+    """A storage, and what the command line was asked when it began the search, for `resume`."""
+
+    storage: Any
+    asked: dict[str, Any]
 
 
 class Store:
@@ -45,6 +52,7 @@ class Store:
         import optuna
 
         self.name = name
+        storage, self._asked = storage if isinstance(storage, Asked) else (storage, None)
         storage = Path(_FOLDER, f"{name}.db") if storage is None else storage
         with _reached(storage), quiet_optuna():
             self.file, url = _located(storage)
@@ -87,6 +95,7 @@ class Store:
                 ) from None
             except OSError:  # a file system without locks
                 pass
+            self._found = dict(self.study.user_attrs)  # with what another has noted meanwhile
             yield
 
     def keep_weights(self, key: str, weights: Sequence[np.ndarray]) -> None:
@@ -123,6 +132,7 @@ class Store:
             environment |= {"regularity": regularity.__version__, "python": platform.python_version()}
             self.note("environment", environment | {"machine": platform.machine()})
             self.note("question", dict(question))
+            self._note_asked()
             return
         differs = [name for name, value in question.items() if before.get(name) != value]
         if differs:
@@ -130,14 +140,11 @@ class Store:
                 f"Expected what the study {self.name!r} in {shown(self.where)} was begun with. Received: another "
                 f"{', another '.join(differs)}. Give this search a `name` or a `storage` of its own."
             )
+        self._note_asked()
 
-    def discard(self) -> None:
-        """Remove the study where nothing came of it: it has no more than what was noted when it was opened."""
-        import optuna
-
-        with quiet_optuna():
-            if self.study.user_attrs.keys() <= {"opened", "asked"} and not self.study.get_trials(deepcopy=False):
-                optuna.delete_study(study_name=self.name, storage=self.study._storage)
+    def _note_asked(self) -> None:
+        if self._asked is not None:
+            self.note("asked", self._asked)
 
     def note(self, key: str, value: Any) -> None:
         """Keep something, as JSON."""
@@ -164,7 +171,7 @@ class Store:
             "seconds": trial.seconds,
         }
         states = optuna.trial.TrialState
-        state = states.FAIL if not finished else states.PRUNED if trial.pruned else states.COMPLETE
+        state = states.PRUNED if trial.pruned else states.COMPLETE if finished else states.FAIL
         with quiet_optuna():
             self.study.add_trial(
                 optuna.create_trial(
