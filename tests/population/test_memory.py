@@ -10,7 +10,7 @@ import networks
 import pytest
 
 import regularity as rg
-from regularity.population import _train
+from regularity.population import _lanes, _train
 
 MEMBERS = 24
 WIDE = 512
@@ -68,3 +68,24 @@ def test_members_that_are_done_leave_their_weights_alone() -> None:
     assert len(members) == MEMBERS
     weights = MEMBERS * user.count_params() * 4
     assert sum(a.nbytes for a in jax.live_arrays()) <= before + 1.1 * weights  # moments would be twice that again
+
+
+def test_a_stream_holds_two_states_of_each_member(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = [keras.Input((6,)), keras.layers.Dense(WIDE, "relu"), keras.layers.Dense(WIDE), keras.layers.Dense(3)]
+    user = networks.compiled(keras.Sequential([*layers, keras.layers.Softmax()]))
+    x, y = networks.rows(96)
+    batches = [(x[i : i + 16], y[i : i + 16]) for i in range(0, 96, 16)]
+    monkeypatch.setattr(_lanes, "_BLOCK_STEPS", 2)
+    most, call = [0], _lanes.Lanes.call
+
+    def watched(self: Any, *arguments: Any, **options: Any) -> Any:
+        found = call(self, *arguments, **options)
+        most[0] = max(most[0], sum(a.nbytes for a in jax.live_arrays() if id(a) not in seen and not a.is_deleted()))
+        return found
+
+    gc.collect()
+    seen = {id(a) for a in jax.live_arrays()}
+    monkeypatch.setattr(_lanes.Lanes, "call", watched)
+    rg.train(user, iter(batches), recipes={"l2": 1e-3}, seeds=8, epochs=2)
+    state = 8 * 3 * user.count_params() * 4  # weights and Adam's moments
+    assert state < most[0] < 2.5 * state  # as the epoch began and as it is, and once what the members started from
