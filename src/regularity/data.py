@@ -434,15 +434,16 @@ def class_weights(model: Any, y: Any, class_weight: Any) -> np.ndarray:
     labels, shapes = y, [shape for *_, shape in _outputs(model, y, "y")]
     if labels.ndim > 1:
         labels = labels[..., 0] if labels.shape[-1] == 1 else labels.argmax(-1)
-    if not isinstance(class_weight, Mapping) and (labels != np.round(labels)).any():
-        raise ValueError(
-            "Expected targets that are classes where class_weight='balanced'. Received: y with fractions. Use `sample_weight`."
-        )
-    labels = np.round(labels).astype("int64")
     if not isinstance(class_weight, Mapping):
         from sklearn.utils.class_weight import compute_sample_weight
 
+        if (labels != np.round(labels)).any():
+            raise ValueError(
+                "Expected targets that are classes where class_weight='balanced'. Received: y with fractions. Use "
+                "`sample_weight`."
+            )
         return compute_sample_weight("balanced", labels).astype(keras.config.floatx())
+    labels = np.round(labels).astype("int64")
     wide = [shape[-1] for shape in shapes if shape and isinstance(shape[-1], int)]
     classes = {*np.unique(labels).tolist(), *range(max([2, *wide]))}
     unknown = [key for key in class_weight if key not in classes]

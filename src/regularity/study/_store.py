@@ -132,17 +132,13 @@ class Store:
             environment |= {"regularity": regularity.__version__, "python": platform.python_version()}
             self.note("environment", environment | {"machine": platform.machine()})
             self.note("question", dict(question))
-            self._note_asked()
-            return
+            before = question
         differs = [name for name, value in question.items() if before.get(name) != value]
         if differs:
             raise ValueError(
                 f"Expected what the study {self.name!r} in {shown(self.where)} was begun with. Received: another "
                 f"{', another '.join(differs)}. Give this search a `name` or a `storage` of its own."
             )
-        self._note_asked()
-
-    def _note_asked(self) -> None:
         if self._asked is not None:
             self.note("asked", self._asked)
 

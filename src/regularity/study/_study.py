@@ -157,8 +157,9 @@ class Study:
         """A row for each finished trial, by its number.
 
         `name`; the strength of each technique, NaN where it is off; `score` over folds and its `difference` to the model as
-        given with the `error` of that; `log_loss` beside a score of classes, in which all classes count alike if they do in the score; `expected`, by which is chosen; `epochs`;
-        `members`, how many `diverged`, and whether it was `pruned`; `seconds` when it was finished.
+        given with the `error` of that; `log_loss` beside a score of classes, in which all classes count alike if they do in
+        the score; `expected`, by which is chosen; `epochs`; `members`, how many `diverged`, and whether it was `pruned`;
+        `seconds` when it was finished.
         """
         rows = []
         for i, trial in enumerate(self._found.trials):
