@@ -36,6 +36,9 @@ Out = Annotated[
 Ensemble = Annotated[
     Path | None, typer.Option("--ensemble", help="Save the averaged fold models of the best recipe here, likewise.")
 ]
+Page = Annotated[
+    Path | None, typer.Option("--report", help="Write all that was found here, as .html, to be looked at.")
+]
 
 _WIDEST = 400  # columns of a table that no terminal shows
 _BUDGET = "5min"  # where neither trials nor a budget are given
@@ -215,6 +218,7 @@ def search(
     name: Annotated[str | None, typer.Option("--name", help="Of the study; by default that of the first file.")] = None,
     out: Out = None,
     ensemble: Ensemble = None,
+    page: Page = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -234,7 +238,7 @@ def search(
         "techniques": techniques, "trials": trials, "budget": budget, "folds": folds, "epochs": epochs, "score": score,
         "batch_size": batch_size, "init": init.value, "seed": seed,
     }  # fmt: skip
-    _search(asked, storage, name or first.stem, engine, out, ensemble, as_json, quiet)
+    _search(asked, storage, name or first.stem, engine, out, ensemble, page, as_json, quiet)
 
 
 @app.command()
@@ -250,10 +254,42 @@ def resume(
     engine: On = Engine.local,
     out: Out = None,
     ensemble: Ensemble = None,
+    page: Page = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Go on with a study where it stopped, or where it was killed."""
+    _again(study, storage, engine, out, ensemble, page, as_json, quiet, {"trials": trials, "budget": budget})
+
+
+@app.command()
+def report(
+    study: Annotated[
+        str, typer.Argument(help="The name of a study that `regularity search` began, its file, or its URL.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Where it goes, as .html.")] = Path("report.html"),
+    storage: Annotated[
+        str | None, typer.Option("--storage", help="The URL or the file that the study with this name is in.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a study as one HTML page, to be looked at. What a study that was stopped lacks is trained first."""
+    _again(study, storage, Engine.local, None, None, out, as_json, quiet, {})
+
+
+def _again(
+    study: str,
+    storage: str | None,
+    engine: Engine,
+    out: Path | None,
+    ensemble: Path | None,
+    page: Path | None,
+    as_json: bool,
+    quiet: bool,
+    instead: dict[str, Any],
+) -> None:
+    """The search that began a study, with some of what was asked then replaced where it is not None."""
     from regularity.study._store import asked_of
 
     storage, study = _kept(study, storage)
@@ -262,8 +298,8 @@ def resume(
         raise _Wrong(
             f"The study {study!r} was begun from Python. Run the same rg.search(...) again: it goes on where it stopped."
         )
-    asked |= {key: value for key, value in (("trials", trials), ("budget", budget)) if value is not None}
-    _search(asked, storage, study, engine, out, ensemble, as_json, quiet)
+    asked |= {key: value for key, value in instead.items() if value is not None}
+    _search(asked, storage, study, engine, out, ensemble, page, as_json, quiet)
 
 
 def _kept(study: str, storage: str | None) -> tuple[str, str]:
@@ -299,6 +335,7 @@ def _search(
     engine: Engine,
     out: Path | None,
     ensemble: Path | None,
+    page: Path | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -309,6 +346,10 @@ def _search(
             raise _Wrong(f"Expected {option} to end in {ending}{why}. Received: {file}")
         if file is not None:
             _file_to_write(file)  # now, not after the work
+    if page is not None:
+        if page.suffix.lower() != ".html":
+            raise _Wrong(f"Expected the report to end in .html. Received: {page}")
+        _file_to_write(page)
     limited = asked if asked["trials"] or asked["budget"] else {**asked, "budget": _BUDGET}
     search = _with_model(limited) if asked["model"] else _with_table(limited)
     from regularity.study._store import Asked, shown
@@ -321,6 +362,8 @@ def _search(
     for file, average in ((out, False), (ensemble, True)):
         if file is not None:
             save(file, average)
+    if page is not None:
+        found.report(page)
     if as_json:
         table = found.table.reset_index()
         _print_json(
@@ -329,6 +372,7 @@ def _search(
                 "recipe": json.loads(found.recipe.to_json()), "best": json.loads(found.best.to_json()),
                 "comparison": json.loads(found.comparison.to_json(orient="index")), "table": json.loads(table.to_json(orient="records")),
                 "model": None if out is None else str(out), "ensemble": None if ensemble is None else str(ensemble),
+                "report": None if page is None else str(page),
             }
         )  # fmt: skip
         return
@@ -342,7 +386,9 @@ def _search(
     )  # fmt: skip
     _say(str(found))
     _say(f"Recipe: {found.recipe.to_json()}")
-    files = "".join(f"; {word}: {file}" for word, file in (("model", out), ("ensemble", ensemble)) if file)
+    files = "".join(
+        f"; {word}: {file}" for word, file in (("model", out), ("ensemble", ensemble), ("report", page)) if file
+    )
     _say(f"{len(found.table)} trials in {shown(found.storage)}{files}")
 
 

@@ -21,7 +21,7 @@ from regularity.catalogue._schedules import number_of
 from regularity.data import Data
 from regularity.recipe import _regularized
 
-_NEAR_ZERO = 1e-3  # weights below this count as zero in the share of zeros: penalties bring them near it, seldom to it
+NEAR_ZERO = 1e-3  # weights below this count as zero in the share of zeros: penalties bring them near it, seldom to it
 
 
 class State(NamedTuple):
@@ -255,7 +255,7 @@ class Program:
         )
         count = max(1, sum(w[0].size for w in kernels))
         zeros = (
-            sum(jnp.sum(jnp.abs(w) < _NEAR_ZERO, tuple(range(1, w.ndim))) for w in kernels) / count
+            sum(jnp.sum(jnp.abs(w) < NEAR_ZERO, tuple(range(1, w.ndim))) for w in kernels) / count
             if kernels
             else jnp.zeros(members)
         )

@@ -7,7 +7,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from regularity.report._trials import places, span
+from regularity.report._trials import rows as trial_rows
+
 _HELD_OUT, _TRAINED, _CHOSEN, _MUTED = "#1f4e9c", "#c26a12", "#b3123f", "#6b7280"
+_LINE = "#e5e7eb"
 
 
 class Picture(Figure):
@@ -56,17 +60,17 @@ def plot_path(path: Any, ax: Any = None) -> Any:
         chosen = [
             word for word, point in (("best mean", path.best), ("answer", path.one_se)) if point.name == "as given"
         ]
-        label = f"{', '.join(['as given', *chosen])}: {given['score']:.4g}"
+        line = f"{', '.join(['as given', *chosen])}: {given['score']:.4g}"
         scores.axhline(
             given["score"],
             color=_CHOSEN if chosen else _MUTED,
             linewidth=1.2 if chosen else 1,
             linestyle=":",
-            label=label,
+            label=line,
         )
     _mark(scores, path.best, table, where, "best mean", marker="^", color=_HELD_OUT)
     _mark(scores, path.one_se, table, where, "answer, by one standard error", marker="D", color=_CHOSEN)
-    scores.set_ylabel(_label(path.score_name))
+    scores.set_ylabel(label(path.score_name))
     scores.set_title(_title(path), loc="left", fontsize=11)
     scores.legend(frameon=False, fontsize=8.5, loc="best")
 
@@ -76,10 +80,175 @@ def plot_path(path: Any, ax: Any = None) -> Any:
     norms.set_xlabel(f"strength of {path.technique}")
     _strength_axis(norms, table["strength"].to_numpy(), where)
     for axes in (scores, norms):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e5e7eb", linewidth=0.7)
-        axes.set_axisbelow(True)
+        _plain(axes)
     return figure
+
+
+def plot_comparison(study: Any, ax: Any = None) -> Any:
+    """Draw what was chosen minus the model as given, plain and the best single technique, with 95 % intervals."""
+    rows = study.comparison.drop(index="chosen")
+    axes = _axes(ax, (7, 0.5 * len(rows) + 1.2))
+    reach = [rows["difference"] - rows["low"], rows["high"] - rows["difference"]]
+    _differences(axes, rows.index, rows["difference"], reach)
+    axes.set_xlabel(f"{label(study.score_name)}: chosen minus this, 95 % interval")
+    axes.set_title(
+        "Regularization helps" if study.verdict == "helps" else "Not separable from the model as given",
+        loc="left",
+        fontsize=11,
+    )
+    return axes.figure
+
+
+def plot_strengths(study: Any, ax: Any = None) -> Any:
+    """Draw each technique's trials over its strength: the difference to the model as given, with errors where it was alone."""
+    rows = study._evidence.strengths.merge(trial_rows(study)[["trial", "role"]], on="trial")
+    dimensions = [d for d in study._settled.space.dimensions if (rows["technique"] == d.key).any()]
+    places = _grid(ax, len(dimensions), "technique")
+    low, high = span(rows)
+    for axes, dimension in zip(places, dimensions, strict=True):
+        mine = rows[(rows["technique"] == dimension.key) & np.isfinite(rows["difference"])]
+        at = 1 - mine["strength"] if dimension.scale == "reverse_log" else mine["strength"]
+        shown = mine["difference"].clip(low, high)
+        alone = mine["alone"].to_numpy()
+        axes.axhline(0, color=_MUTED, linewidth=1, linestyle=":")
+        axes.errorbar(
+            at[alone], shown[alone], mine["error"][alone], color=_HELD_OUT, fmt="o", markersize=4, elinewidth=0.9, capsize=2
+        )  # fmt: skip
+        axes.plot(at[~alone], shown[~alone], "o", color=_MUTED, markersize=3.5, alpha=0.5)
+        chosen = (mine["role"] == "chosen").to_numpy()
+        axes.plot(at[chosen], shown[chosen], "D", color=_CHOSEN, markersize=8, markeredgecolor="white", zorder=5)
+        if dimension.scale != "linear" and (at > 0).all():
+            axes.set_xscale("log")
+        if dimension.scale == "reverse_log":
+            axes.invert_xaxis()
+        axes.set_xlabel(f"1 − {dimension.key}" if dimension.scale == "reverse_log" else dimension.key)
+        axes.set_ylim(low, high)
+        _plain(axes)
+    places[0].set_ylabel(f"{label(study.score_name)},\nminus as given")
+    return places[0].figure
+
+
+def plot_curves(study: Any, ax: Any = None) -> Any:
+    """Draw held-out and training scores by epoch of the best recipe and its variants, and where each stops."""
+    axes, rows = _axes(ax, (8, 4.5)), study._evidence.curves
+    for number, name in enumerate(dict.fromkeys(rows["recipe"])):
+        mine = rows[rows["recipe"] == name]
+        color = _CHOSEN if name == "all" else f"C{number % 10}"
+        axes.plot(mine["epoch"], mine["held_out"], color=color, linewidth=1.4, label=name)
+        axes.plot(mine["epoch"], mine["train"], color=color, linewidth=1.1, linestyle="--")
+        stop = mine[mine["stopped"]]
+        axes.plot(stop["epoch"], stop["held_out"], "o", color=color, markersize=6, markeredgecolor="white")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(label(study.score_name))
+    axes.set_title("Held out (solid, with where it stops) and on training rows (dashed)", loc="left", fontsize=11)
+    axes.legend(frameon=False, fontsize=8.5)
+    _plain(axes)
+    return axes.figure
+
+
+def plot_ablation(study: Any, ax: Any = None) -> Any:
+    """Draw what each variant of the best recipe loses or gains beside the whole of it, with two standard errors."""
+    rows = study.ablation().drop(index="all")
+    axes = _axes(ax, (7, 0.4 * len(rows) + 1.2))
+    _differences(axes, rows.index, rows["difference"], 2 * rows["error"])
+    axes.set_xlabel(f"{label(study.score_name)}: this minus the whole recipe, ± two standard errors")
+    return axes.figure
+
+
+def plot_trials(study: Any, ax: Any = None) -> Any:
+    """Draw all trials as lines across the techniques, off at the bottom and the strongest at the top, the score last."""
+    rows = places(study, trial_rows(study))
+    names = list(dict.fromkeys(rows["axis"]))
+    axes = _axes(ax, (max(6, 1.3 * len(names)), 4))
+    style = {
+        "other": (_MUTED, 0.25, 0.8), "best tenth": (_HELD_OUT, 0.8, 1.2), "as given": (_TRAINED, 1, 1.8), "chosen": (_CHOSEN, 1, 2.2)
+    }  # fmt: skip
+    for role, (color, alpha, width) in style.items():
+        for number, (_, line) in enumerate(rows[rows["role"] == role].groupby("trial", sort=False)):
+            axes.plot(
+                line["axis"], line["at"], color=color, alpha=alpha, linewidth=width, label=None if number else role
+            )
+    axes.set_yticks([])
+    axes.tick_params("x", labelrotation=25)
+    axes.legend(frameon=False, fontsize=8.5, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.grid(axis="x", color=_LINE, linewidth=0.7)
+    return axes.figure
+
+
+def plot_calibration(study: Any, ax: Any = None) -> Any:
+    """Draw what was so over what the fold models said, on held-out rows.
+
+    Raises:
+        ValueError: If that has no meaning here: several outputs, or a loss of another kind.
+    """
+    found = study._evidence.calibration
+    if found is None:
+        raise ValueError(
+            "Expected a model with one output of classes or numbers, to say how far it can be taken at its word."
+        )
+    axes, bins = _axes(ax, (5, 4.5)), found.bins
+    ends = [bins["predicted"].min(), bins["predicted"].max()]
+    axes.plot(ends, ends, color=_MUTED, linewidth=1, linestyle=":")
+    axes.errorbar(
+        bins["predicted"], bins["observed"], bins["error"], color=_HELD_OUT, marker="o", markersize=4, capsize=2
+    )
+    axes.set_xlabel("predicted" if found.kind == "numbers" else "confidence")
+    axes.set_ylabel("observed" if found.kind == "numbers" else "share that was right")
+    axes.set_title("Calibration error {:.3g} [{:.3g}, {:.3g}]".format(*found.error), loc="left", fontsize=11)
+    _plain(axes)
+    return axes.figure
+
+
+def plot_weights(study: Any, ax: Any = None) -> Any:
+    """Draw a histogram of the weights of each kernel of the best recipe's fold models."""
+    kernels = study._evidence.weights.to_dict("records")
+    found = _grid(ax, len(kernels), "kernel")
+    for axes, kernel in zip(found, kernels, strict=True):
+        edges = np.linspace(kernel["low"], kernel["high"], len(kernel["counts"]) + 1)
+        axes.stairs(kernel["counts"], edges, fill=True, color=_HELD_OUT)
+        axes.set_title(f"{kernel['kernel']}, {kernel['zeros']:.1%} below 0.001", loc="left", fontsize=9)
+        _plain(axes)
+    return found[0].figure
+
+
+def _axes(ax: Any, size: tuple[float, float]) -> Any:
+    return Picture(figsize=size, layout="constrained").subplots() if ax is None else ax
+
+
+def _grid(ax: Any, count: int, what: str) -> list[Any]:
+    """Axes for each of some things, three in a row."""
+    if ax is None:
+        columns = min(3, count)
+        rows = -(-count // columns)
+        found = Picture(figsize=(3.6 * columns, 2.7 * rows), layout="constrained").subplots(
+            rows, columns, squeeze=False
+        )
+        for spare in found.ravel()[count:]:
+            spare.set_visible(False)
+        return list(found.ravel()[:count])
+    given = list(np.ravel(ax))
+    if len(given) != count:
+        raise ValueError(
+            f"Invalid value received for argument `ax`. Expected {count} axes, one for each {what}. Received: {len(given)}"
+        )
+    return given
+
+
+def _differences(axes: Any, names: Any, differences: Any, reach: Any) -> None:
+    """Points with intervals beside zero, the first on top."""
+    at = np.arange(len(names))[::-1]
+    axes.axvline(0, color=_MUTED, linewidth=1, linestyle=":")
+    axes.errorbar(differences, at, xerr=reach, color=_HELD_OUT, fmt="o", markersize=6, elinewidth=2)
+    axes.set_yticks(at, names)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _plain(axes: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color=_LINE, linewidth=0.7)
+    axes.set_axisbelow(True)
 
 
 def _positions(strengths: np.ndarray) -> np.ndarray:
@@ -149,7 +318,7 @@ def _title(path: Any) -> str:
     return f"{path.technique} helps at {path.one_se.strength:.3g}"
 
 
-def _label(score: str) -> str:
+def label(score: str) -> str:
     return {"r2": "R²", "loss": "loss, negated"}.get(
         score, score.removeprefix("neg_").replace("_", " ") + (", negated" if score.startswith("neg_") else "")
     )

@@ -88,7 +88,7 @@ def scoring(model: Any, data: Data, score: Any = None) -> Scoring:
             f"{sorted(get_scorer_names())}. Received: score={score!r}"
         )
     y = labels(data.y) if kind != "numbers" else data.y
-    probabilities = _to_probabilities(model, kind)
+    probabilities = to_probabilities(model, kind)
     if isinstance(score, str) and score in _FAST["numbers" if kind == "numbers" else "classes"]:
         return Scoring(name, kind, _Fast(name, kind, y, probabilities))
     own = _Any(score, y, kind, probabilities)
@@ -111,7 +111,7 @@ def proper(model: Any, data: Data, judge: Scoring) -> Scoring | None:
         return None
     balanced = ("balanced_accuracy", "balanced_accuracy_score")  # by name, and as a scorer calls it
     name = "balanced_log_loss" if judge.name in balanced else "neg_log_loss"
-    return Scoring(name, judge.kind, _Fast(name, judge.kind, labels(data.y), _to_probabilities(model, judge.kind)))
+    return Scoring(name, judge.kind, _Fast(name, judge.kind, labels(data.y), to_probabilities(model, judge.kind)))
 
 
 def check_on_folds(judge: Scoring, folds: Sequence[np.ndarray], what: str = "fold") -> None:
@@ -172,7 +172,7 @@ def _good_outputs(y: np.ndarray, kind: Kind, whole: np.ndarray) -> tuple[np.ndar
     return (np.eye(classes)[y] * 0.9 + 0.1 / classes,)
 
 
-def _to_probabilities(model: Any, kind: Kind) -> Callable[[np.ndarray], np.ndarray]:
+def to_probabilities(model: Any, kind: Kind) -> Callable[[np.ndarray], np.ndarray]:
     """What turns outputs into probabilities of (..., classes); numbers stay as they are."""
     loss = _keras.compiled_loss(model)
     # a hinge's outputs are margins: which is above 0, or the largest, is the class

@@ -178,7 +178,8 @@ def search(
                 found = _Search(model, settled, store, watch).run()
             else:
                 found = call_elsewhere(model, _search_here, (settled, storage, name), watch.advance)
-    return Study(name, judge.name, store.where, found, settled, model, fit)
+    record = {part: store.noted(part) for part in ("question", "environment", "seconds")}
+    return Study(name, judge.name, store.where, found, settled, model, fit, record)
 
 
 def _search_here(model: Any, settled: Settled, storage: Any, name: str, advance: Callable[[int], None]) -> Found:

@@ -1,9 +1,11 @@
 """What a search found: the answer with its interval, every candidate, and the models."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -16,8 +18,12 @@ from regularity.population._train import Member, checked_count, train
 from regularity.recipe import Recipe
 from regularity.study._cells import Design
 from regularity.study._choosing import paired_error
+from regularity.study._evidence import Evidence
 from regularity.study._rule import Choice, Standing, Trial, helps, interval
 from regularity.study._space import Space
+
+if TYPE_CHECKING:
+    from regularity.study._ablation import Ablation
 
 _NAMES = {"answer": "chosen", "as given": "as given", "plain": "plain", "single": "best single technique"}
 
@@ -106,6 +112,8 @@ class Study:
     _settled: Settled = field(repr=False)
     _model: Any = field(repr=False)
     _fit: Mapping[str, Any] = field(repr=False)
+    _record: Mapping[str, Any] = field(default_factory=dict, repr=False)  # what was asked, with which versions
+    _ablations: dict[int, "Ablation"] = field(default_factory=dict, repr=False)
 
     # -- the answer ------------------------------------------------------------------------------------------------
 
@@ -237,11 +245,7 @@ class Study:
 
         They were trained while judging, so this costs nothing; each has seen all rows but those of its fold.
         """
-        members = [
-            Member(self.best, 0, cell, {}, None, self._model, weights).model
-            for cell, weights in enumerate(self._found.weights)
-        ]
-        return _keras.average_of(members, self._model)
+        return _keras.average_of(self._fold_models(), self._model)
 
     def code(self) -> str:
         """The answer as Keras source, which builds the model and trains it: stock Keras where its recipe is stock."""
@@ -256,14 +260,87 @@ class Study:
             seeds: Members of each on every fold.
 
         Returns:
-            A row for each variant: its `score` over folds, its `difference` to the whole recipe and the paired `error` of that.
-            How long a variant trains is read off its curves on the other folds.
+            A row for each variant: its `score` over folds, its `difference` to the whole recipe and the paired `error` of
+            that; its `train_score` and the `gap` between the two on the mean curve, after `epochs`. How long a variant
+            trains is read off its curves on the other folds.
         """
-        from regularity.study._ablation import ablate
+        return self._ablated(checked_count(seeds, "seeds")).table.copy()
 
-        return ablate(self._model, self._settled, self.best, checked_count(seeds, "seeds"), self._fit["verbose"])
+    # -- to look at ------------------------------------------------------------------------------------------------
+    # Each draws on the matplotlib axes `ax`, or on a figure of its own to save or to be shown by a notebook, and returns
+    # the figure.
+
+    def plot_comparison(self, ax: Any = None) -> Any:
+        """What was chosen minus each of the others, with 95 % intervals."""
+        return _figures().plot_comparison(self, ax)
+
+    def plot_strengths(self, ax: Any = None) -> Any:
+        """Trials over the strength of each technique, the difference to the model as given; `ax` has axes for each technique that was tried."""
+        return _figures().plot_strengths(self, ax)
+
+    def plot_curves(self, ax: Any = None) -> Any:
+        """Held-out and training scores by epoch of the best recipe and its variants; trains the `ablation` unless it has been."""
+        return _figures().plot_curves(self, ax)
+
+    def plot_ablation(self, ax: Any = None) -> Any:
+        """What each variant of the best recipe loses or gains; trains the `ablation` unless it has been."""
+        return _figures().plot_ablation(self, ax)
+
+    def plot_trials(self, ax: Any = None) -> Any:
+        """All trials as lines across the techniques."""
+        return _figures().plot_trials(self, ax)
+
+    def plot_calibration(self, ax: Any = None) -> Any:
+        """What was so over what the fold models said of held-out rows.
+
+        Raises:
+            ValueError: If the model has several outputs, or outputs of another kind than classes or numbers.
+        """
+        return _figures().plot_calibration(self, ax)
+
+    def plot_weights(self, ax: Any = None) -> Any:
+        """Histograms of the fold models' weights; `ax` has axes for each kernel."""
+        return _figures().plot_weights(self, ax)
+
+    def report(self, file: str | os.PathLike[str] = "report.html") -> Path:
+        """Write all of it as one HTML page, which opens without a network and which a colleague can be sent.
+
+        The answer and how sure it is; scores over strength; learning curves; what each technique is worth; every trial;
+        the weights and the calibration of the fold models; recipe, source, and how it was measured. For the curves and
+        the worth the `ablation` is trained, unless it has been; none of the rows stand in it.
+
+        Args:
+            file: Where to, ending in .html; what is there is overwritten.
+
+        Returns:
+            Where it is.
+
+        Raises:
+            ValueError: If the name does not end in .html, or its folder does not exist.
+        """
+        from regularity.report._page import write
+
+        return write(self, file)
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _evidence(self) -> Evidence:
+        return Evidence(self)
+
+    def _fold_models(self) -> list[keras.Model]:
+        """The best recipe's model on each of the design's outer cells, as plain Keras."""
+        weights = enumerate(self._found.weights)
+        return [Member(self.best, 0, cell, {}, None, self._model, each).model for cell, each in weights]
+
+    def _ablated(self, seeds: int = 2) -> "Ablation":
+        """The ablation with so many seeds, trained once."""
+        from regularity.study._ablation import ablate
+
+        if seeds not in self._ablations:
+            verbose = self._fit["verbose"]
+            self._ablations[seeds] = ablate(self._model, self._settled, self.best, seeds, verbose)
+        return self._ablations[seeds]
 
     def _recipe(self, trial: int) -> Recipe:
         import json
@@ -277,6 +354,12 @@ class Study:
 
     def _differences(self, role: str) -> np.ndarray:
         return self._found.judged.scores["answer"] - self._found.judged.scores[role]
+
+
+def _figures() -> Any:
+    from regularity.report import figures
+
+    return figures
 
 
 def _pm(score: Score) -> str:
