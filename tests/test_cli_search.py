@@ -83,6 +83,16 @@ def test_search_saves_what_it_found_and_resume_goes_on_by_its_name(run):
     assert "5 trials in regularity/net.v2.db" in out
 
 
+def test_report_of_a_study_is_written_beside_it_or_later(run):
+    code, out, _ = run("search", "net.v2.keras", "data.npz", *SMALL, "--report", "first.html", "--quiet")
+    assert (code, "report: first.html" in out) == (0, True)
+    found = as_json(run("report", "net.v2", "--out", "later.html", "--json"))
+    assert found["report"] == "later.html"
+    assert found["answer"] in Path("later.html").read_text("utf-8").replace("&#39;", "'")
+    assert run("report", "net.v2", "--quiet")[0] == 0
+    assert Path("report.html").stat().st_size == pytest.approx(Path("first.html").stat().st_size, rel=0.01)
+
+
 def test_a_study_in_a_file_of_another_name_is_found(run):
     first = as_json(run("search", "net.v2.keras", "data.npz", *SMALL, "--storage", "kept", "--name", "one", "--json"))
     assert as_json(run("resume", "kept", "--json"))["table"] == first["table"]
@@ -225,6 +235,9 @@ WRONG = {
     "a text file as storage": (["search", DATA, "--storage", "text.txt"], "text.txt (file is not a database)"),
     "an unknown URL": (["search", MODEL, DATA, "--storage", "magic://a:b@c/d"], "magic://a:***@c/d (Can't load plugin"),
     "an unknown engine": (["search", MODEL, DATA, "--engine", "slurm"], "Invalid value for '--engine'"),
+    "a report of another kind": (["search", MODEL, DATA, "--report", "a.pdf"], "the report to end in .html. Received: a.pdf"),
+    "a report nowhere": (["search", MODEL, DATA, "--report", "no/a.html"], "no/a.html"),
+    "a report of no study": (["report", "zz"], "No such study: zz. Expected a name in ./regularity/"),
     "no such study": (["resume", "zz"], "No such study: zz. Expected a name in ./regularity/, or a file"),
     "no such file": (["resume", "zz", "--storage", "nofile.db"], "No such study: zz"),
     "no study's file": (["resume", "text.txt"], "text.txt (file is not a database)"),
@@ -241,12 +254,12 @@ def test_what_is_wrong_is_one_line_before_any_work(run, monkeypatch, case):
     assert last.startswith("regularity: ")
     assert message in last
     assert "Traceback" not in err
-    if arguments[0] == "resume":
+    if arguments[0] in ("resume", "report"):
         assert not os.path.exists("nofile.db")
         assert not Path("regularity").exists()
 
 
-@pytest.mark.parametrize("command", ["search", "resume"])
+@pytest.mark.parametrize("command", ["search", "resume", "report"])
 def test_each_command_has_help(run, command):
     code, out, err = run(command, "--help")
     assert (code, err) == (0, "")

@@ -172,3 +172,39 @@ def test_nothing_is_left_in_pyplot_and_no_setting_changes():
 
 def test_notebook_shows_the_figure():
     assert CASES["log"].plot()._repr_png_().startswith(PNG)
+
+
+# -- of a study --------------------------------------------------------------------------------------------------------
+
+PLOTS = {
+    "comparison": lambda study: 1,
+    "strengths": lambda study: study._evidence.strengths["technique"].nunique(),
+    "curves": lambda study: 1,
+    "ablation": lambda study: 1,
+    "trials": lambda study: 1,
+    "calibration": lambda study: 1,
+    "weights": lambda study: len(study._evidence.weights),
+}
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_each_plot_of_a_study_is_drawn_alone_or_on_axes_of_the_user(study, name):
+    plot = getattr(study, f"plot_{name}")
+    alone = plot()
+    assert alone._repr_png_().startswith(PNG)
+    mine = Figure()
+    axes = mine.subplots(1, PLOTS[name](study))
+    assert plot(ax=axes) is mine
+    assert all(each.has_data() for each in np.ravel(axes))
+
+
+def test_plots_with_as_many_parts_as_axes_say_so(study):
+    with pytest.raises(ValueError, match=r"2 axes, one for each kernel.*Received: 3"):
+        study.plot_weights(ax=Figure().subplots(1, 3))
+
+
+def test_plot_of_differences_stands_where_the_table_does(study):
+    (points, *_) = study.plot_comparison().axes[0].containers[0]
+    table = study.comparison.drop(index="chosen")
+    assert points.get_xdata().tolist() == table["difference"].tolist()
+    assert [text.get_text() for text in study.plot_comparison().axes[0].get_yticklabels()] == table.index.tolist()

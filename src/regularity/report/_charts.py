@@ -125,7 +125,7 @@ def trials(rows: pd.DataFrame, axes: list[str]) -> dict[str, Any]:
         axes: In their order.
     """
     base = (
-        alt.Chart(rows)
+        alt.Chart(rows[::-1])  # the best on top of the others
         .transform_filter("indexof(hidden, datum.trial) < 0")
         .encode(
             x=alt.X("axis:N", sort=axes, title=None, axis=alt.Axis(labelAngle=-30, grid=True, labelLimit=130)),
