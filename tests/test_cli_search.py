@@ -236,7 +236,6 @@ WRONG = {
     "an unknown URL": (["search", MODEL, DATA, "--storage", "magic://a:b@c/d"], "magic://a:***@c/d (Can't load plugin"),
     "an unknown engine": (["search", MODEL, DATA, "--engine", "slurm"], "Invalid value for '--engine'"),
     "a report of another kind": (["search", MODEL, DATA, "--report", "a.pdf"], "the report to end in .html. Received: a.pdf"),
-    "a report nowhere": (["search", MODEL, DATA, "--report", "no/a.html"], "no/a.html"),
     "a report of no study": (["report", "zz"], "No such study: zz. Expected a name in ./regularity/"),
     "no such study": (["resume", "zz"], "No such study: zz. Expected a name in ./regularity/, or a file"),
     "no such file": (["resume", "zz", "--storage", "nofile.db"], "No such study: zz"),

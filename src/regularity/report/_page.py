@@ -14,7 +14,6 @@ import vl_convert
 
 from regularity.report import _charts, _trials
 from regularity.report.figures import label
-from regularity.study._store import shown
 
 _KERNELS = 12  # whose histograms are drawn
 
@@ -117,7 +116,7 @@ def _facts(study: Any) -> dict[str, str]:
         f"{settled.plan.batch_size} rows a step",
         "Choice": "the fewest techniques within one paired standard error of the best; the model as given wins ties",
         "Seed": str(settled.seed),
-        "Study": f"{study.name}, in {shown(study.storage)}",
+        "Study": f"{study.name}, in {record['storage']}",
     }
     if record.get("seconds"):
         found["Time"] = f"{record['seconds']:.0f} seconds"

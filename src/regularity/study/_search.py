@@ -39,7 +39,7 @@ from regularity.study._question import description, digest, kept_weights, scorer
 from regularity.study._rule import Standing, Trial, choose, ruled_out, standing
 from regularity.study._scores import check_on_folds, labels, proper, quiet_scorers, scoring
 from regularity.study._space import brought, space_of
-from regularity.study._store import Store, packed, quiet_optuna, unpacked
+from regularity.study._store import Store, packed, quiet_optuna, shown, unpacked
 from regularity.study._study import Found, Judged, Settled, Study
 from regularity.study._watch import Pace, Watch
 
@@ -179,6 +179,7 @@ def search(
             else:
                 found = call_elsewhere(model, _search_here, (settled, storage, name), watch.advance)
     record = {part: store.noted(part) for part in ("question", "environment", "seconds")}
+    record["storage"] = shown(store.where)
     return Study(name, judge.name, store.where, found, settled, model, fit, record)
 
 
