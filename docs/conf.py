@@ -39,6 +39,7 @@ html_title = "Regularity"
 # -- a page for each technique, from its declaration -------------------------------------------------------------------
 
 PAGES = Path(__file__).parent / "catalogue"
+CHECK_PAGES = Path(__file__).parent / "checks"
 PLACES = {
     "batch": "the rows, before the model sees them",
     "activations": "the forward pass",
@@ -56,13 +57,17 @@ def write_catalogue(app: Any = None) -> None:
 
     del app
     techniques = list(rg.techniques().values())
-    pages = {technique.name: page(technique) for technique in techniques} | {"index": overview(techniques)}
-    PAGES.mkdir(exist_ok=True)
+    write(PAGES, {technique.name: page(technique) for technique in techniques} | {"index": overview(techniques)})
+
+
+def write(folder: Path, pages: dict[str, str]) -> None:
+    """Write pages by name into a folder of their own, those alone that changed."""
+    folder.mkdir(exist_ok=True)
     for name, text in pages.items():
-        path = PAGES / f"{name}.md"
+        path = folder / f"{name}.md"
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
-    for path in PAGES.glob("*.md"):
+    for path in folder.glob("*.md"):
         if path.stem not in pages:
             path.unlink()
 
@@ -173,6 +178,53 @@ def page(technique: Any) -> str:
     return "\n".join(lines)
 
 
+# -- a page for each check, likewise -----------------------------------------------------------------------------------
+
+
+def write_checks(app: Any = None) -> None:
+    """Write the pages of the checks."""
+    from regularity.checks import CHECKS
+
+    del app
+    lines = ["# The checks", "", "| code | name | | what it finds |", "| --- | --- | --- | --- |"]
+    lines += [row(c.code, f"[{c.name}]({c.name}.md)", c.level, c.summary) for c in CHECKS]
+    names = "\n".join(c.name for c in CHECKS)
+    index = "\n".join([*lines, "", f"```{{toctree}}\n:hidden:\n\n{names}\n```", ""])
+    write(CHECK_PAGES, {check.name: check_page(check) for check in CHECKS} | {"index": index})
+
+
+def check_page(check: Any) -> str:
+    """What there is to know about a check; its examples run."""
+    lines = [
+        f"# {check.code} {check.name}",
+        "",
+        check.summary,
+        "",
+        f"**Why:** {check.why}",
+        "",
+        f"**It may stay where:** {check.fine}",
+        "",
+    ]
+    for title, code, found in (("It is found in", check.bad, [check.name]), ("and not in", check.good, [])):
+        given = "".join(
+            f", {name}" for name in ("x", "y") if f"{name}, y =" in code or f"{name} =" in code or f", {name} =" in code
+        )
+        given += ", callbacks=callbacks" if "callbacks =" in code else ""
+        prompts = [f">>> {line}" for line in code.splitlines()]
+        lines += [
+            title,
+            "",
+            "```{doctest}",
+            *prompts,
+            f">>> [finding.name for finding in rg.check(model{given})]",
+            repr(found),
+            "```",
+            "",
+        ]
+    return "\n".join(lines)
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect("builder-inited", write_catalogue)
+    app.connect("builder-inited", write_checks)

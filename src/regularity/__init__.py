@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from regularity import regularizers as regularizers
     from regularity import sklearn as sklearn
     from regularity.catalogue import techniques as techniques
+    from regularity.checks import Finding as Finding
+    from regularity.checks import Findings as Findings
+    from regularity.checks import check as check
     from regularity.population import Member as Member
     from regularity.population import train as train
     from regularity.recipe import Recipe as Recipe
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 
 # Imported when first used, so that the command line answers before Keras is loaded.
 _HOMES = {
+    "check": "checks",
+    "Finding": "checks",
+    "Findings": "checks",
     "Member": "population",
     "Path": "study",
     "mc_predict": "uncertainty",
@@ -33,11 +39,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "Finding",
+    "Findings",
     "Member",
     "Path",
     "Recipe",
     "Space",
     "Study",
+    "check",
     "layers",
     "mc_predict",
     "path",

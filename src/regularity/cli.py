@@ -22,7 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog="Exit codes: 0 done, 1 the work failed, 2 the command line, a file or its data are wrong.",
+    epilog="Exit codes: 0 done, 1 the work failed or check found something, 2 the command line, a file or its data are wrong.",
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -456,6 +456,31 @@ def _are_classes(y: "np.ndarray") -> bool:
     found = np.unique(y)
     few = len(found) <= max(2, min(_CLASSES, len(y) // _ROWS_OF_A_CLASS))
     return bool(few and y.ndim == 1 and (found == np.round(found)).all())
+
+
+@app.command()
+def check(
+    model: Annotated[Path, typer.Argument(help="A model, as MODEL.keras.")],
+    data: Annotated[
+        Path | None, typer.Argument(help="Rows it is to train on, as .npz (arrays x and y), .csv or .parquet.")
+    ] = None,
+    target: Annotated[str, typer.Option("--target", "-t", help="Column, or array in the .npz, to predict.")] = "y",
+    as_json: AsJson = False,
+) -> None:
+    """Say what is silently wrong with the regularization of a model; ends with 1 where there is something."""
+    x, y = (None, None) if data is None else _numbers(data, target)
+    import regularity as rg
+
+    loaded = _model(model)
+    try:
+        found = rg.check(loaded, x, y)
+    except ValueError as error:
+        raise _Wrong(str(error)) from error
+    if as_json:
+        _print_json(found.table.to_dict(orient="records"))
+    else:
+        _say(str(found))
+    raise typer.Exit(1 if found else 0)
 
 
 @app.command()

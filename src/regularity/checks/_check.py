@@ -1,0 +1,148 @@
+"""`rg.check`: run every check on a model."""
+
+import html
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
+from typing import Any, Literal, NamedTuple
+
+import keras
+import pandas as pd
+
+from regularity.checks._seen import Seen
+
+_DOCS = "docs/checks/"
+
+
+class Found(NamedTuple):
+    """One place at which a check has something to say.
+
+    Args:
+        layer: Path of the layer, or what else it is about.
+        why: One sentence.
+        mend: One line of code.
+    """
+
+    layer: str
+    why: str
+    mend: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that may be wrong.
+
+    Args:
+        code: Stable.
+        name: What is found, in words with hyphens.
+        level: `wrong` where something does not do what it says, `doubtful` where it is seldom what was meant.
+        summary: One line.
+        why: What happens, and how one knows.
+        fine: When it may stay.
+        bad: Python that makes a `model`, and perhaps `x`, `y` and `callbacks`, on which it fires.
+        good: The same, mended.
+        find: Looks.
+    """
+
+    code: str
+    name: str
+    level: Literal["wrong", "doubtful"]
+    summary: str
+    why: str
+    fine: str
+    bad: str
+    good: str
+    find: Callable[[Seen], Iterable[Found]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong with the regularization of a model, or doubtful.
+
+    Args:
+        code: Of the check.
+        name: Of the check.
+        level: `wrong` or `doubtful`.
+        layer: Path of the layer, or what else it is about, such as `optimizer`.
+        why: One sentence.
+        mend: One line of code.
+        page: In the docs.
+    """
+
+    code: str
+    name: str
+    level: str
+    layer: str
+    why: str
+    mend: str
+    page: str
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.name} ({self.level}), {self.layer}: {self.why}\n    {self.mend}"
+
+
+class Findings(list[Finding]):
+    """What `rg.check` found: a list of `Finding`, in words when printed, a table in a notebook."""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row for each finding."""
+        return pd.DataFrame([astuple(each) for each in self], columns=[field.name for field in fields(Finding)])
+
+    def __str__(self) -> str:
+        return (
+            "\n".join(map(str, self)) or "Nothing is wrong with the regularization of this model that a check can see."
+        )
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return f"<p>{self}</p>"
+        rows = "".join(
+            f"<tr><td>{each.code}</td><td>{html.escape(each.layer)}</td><td>{html.escape(each.why)}</td>"
+            f"<td><code>{html.escape(each.mend)}</code></td></tr>"
+            for each in self
+        )
+        head = "<tr><th>code</th><th>layer</th><th>why</th><th>mend it with</th></tr>"
+        return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+
+
+def check(model: Any, x: Any = None, y: Any = None, *, callbacks: Sequence[Any] = ()) -> Findings:
+    """Find what is silently wrong with the regularization of a model.
+
+    Args:
+        model: A Keras model that is built; compiled, or what optimizer and loss do is not looked at. It is not touched.
+        x: Rows that it is to train on, or None: then what depends on data is not looked at.
+        y: Their targets likewise.
+        callbacks: What `fit` is to be given.
+
+    Returns:
+        The findings, what is wrong before what is doubtful; none where all is well.
+
+    Raises:
+        TypeError: If `model` is none of Keras's.
+        ValueError: If it has no weights yet.
+
+    Example:
+        >>> import keras, regularity as rg
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(1)])
+        >>> model.layers[0].kernel_regularizer = keras.regularizers.L2(0.01)  # too late: the kernel is there
+        >>> [finding.name for finding in rg.check(model)]
+        ['regularizer-after-build']
+    """
+    from regularity.checks._catalogue import CHECKS
+
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"Invalid value received for argument `model`. Expected a Keras model. Received: {type(model).__name__}"
+        )
+    if not model.built:
+        raise ValueError(
+            "Expected a model that is built, to look at its weights. Give it an `Input`, or call it once on some rows."
+        )
+    seen = Seen(model, x, y, tuple(callbacks))
+    return Findings(_findings(seen, sorted(CHECKS, key=lambda check: check.level != "wrong")))
+
+
+def _findings(seen: Seen, checks: Iterable[Check]) -> Iterator[Finding]:
+    for each in checks:
+        for found in each.find(seen):
+            yield Finding(each.code, each.name, each.level, *found, f"{_DOCS}{each.name}.md")

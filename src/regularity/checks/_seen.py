@@ -1,0 +1,151 @@
+"""What the checks look at: a model with its layers, what follows what, its penalties, and the data where there are some."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from regularity import _keras
+
+NORMALIZATIONS = tuple(
+    getattr(keras.layers, name)
+    for name in (
+        "BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization", "UnitNormalization",
+    )
+)  # fmt: skip
+DROPOUTS = (
+    keras.layers.Dropout,
+    keras.layers.GaussianDropout,
+    keras.layers.AlphaDropout,
+)  # spatial ones are Dropout too
+# What hands on each number as it is, one by one or in another shape.
+_PASSES_ON = (
+    keras.layers.InputLayer, keras.layers.Identity, keras.layers.Flatten, keras.layers.Reshape, keras.layers.Permute,
+)  # fmt: skip
+ACTIVATIONS = (
+    keras.layers.Activation,
+    keras.layers.ReLU,
+    keras.layers.LeakyReLU,
+    keras.layers.ELU,
+    keras.layers.Softmax,
+)
+_SAMPLE = 512  # rows that losses are computed on
+
+
+class Penalty(NamedTuple):
+    """A penalty that is in the loss.
+
+    Args:
+        path: Of the layer.
+        layer: It.
+        variable: What is penalized.
+        l1: Strength of its absolute values; NaN where the regularizer is of another kind.
+        l2: Strength of its squares, likewise.
+    """
+
+    path: str
+    layer: Any
+    variable: Any
+    l1: float
+    l2: float
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A model to be checked.
+
+    Args:
+        model: It.
+        x: Rows, or None.
+        y: Their targets, or None.
+        callbacks: What `fit` is to be given.
+    """
+
+    model: Any
+    x: Any = None
+    y: Any = None
+    callbacks: Sequence[Any] = ()
+
+    @cached_property
+    def layers(self) -> list[tuple[str, Any]]:
+        """Each layer with its path, outer before inner."""
+        return list(_keras.walk(self.model))
+
+    @cached_property
+    def optimizer(self) -> Any:
+        """What makes the step, or None where the model is not compiled."""
+        optimizer = getattr(self.model, "optimizer", None)
+        return None if optimizer is None else _keras.innermost(optimizer)
+
+    @cached_property
+    def penalties(self) -> list[Penalty]:
+        """The penalties on weights that are in the loss: their variables are trained, their strengths above 0."""
+        trained = {id(variable) for variable in self.model.trainable_variables}
+        found = []
+        for path, layer in self.layers:
+            for variable in _keras.own_variables(layer):
+                regularizer = getattr(variable, "regularizer", None)
+                if regularizer is None or id(variable) not in trained:
+                    continue
+                l1, l2 = strengths(regularizer)
+                if l1 != 0 or l2 != 0:
+                    found.append(Penalty(path, layer, variable, l1, l2))
+        return found
+
+    @cached_property
+    def penalizes(self) -> bool:
+        """Whether the loss that is reported holds a penalty."""
+        return bool(self.penalties) or any(getattr(layer, "activity_regularizer", None) for _, layer in self.layers)
+
+    def following(self, layer: Any, through: tuple[type, ...] = ()) -> Iterator[Any]:
+        """The operations that take a layer's output, looking through those that hand it on as it is and those of `through`."""
+        for following in self._followers.get(id(layer), ()):
+            if isinstance(following, (*_PASSES_ON, *through)):
+                yield from self.following(following, through)
+            else:
+                yield following
+
+    @cached_property
+    def outputs(self) -> set[int]:
+        """The operations whose outputs are the model's, by identity, the last of them looked through for what stands before."""
+        model = self.model
+        if isinstance(model, keras.Sequential):
+            return {id(model.layers[-1])} if model.layers else set()
+        return {id(tensor._keras_history.operation) for tensor in getattr(model, "outputs", None) or []}
+
+    @cached_property
+    def losses(self) -> tuple[float, float] | None:
+        """The loss of some rows with the weights as they are: of the data alone, and the penalties; None without data."""
+        if self.x is None or self.y is None or self.optimizer is None:
+            return None
+        x, y = (keras.tree.map_structure(lambda a: np.asarray(a)[:_SAMPLE], each) for each in (self.x, self.y))
+        outputs = self.model(x, training=False)
+        penalty = float(sum(map(float, self.model.losses)))
+        return float(self.model.compute_loss(x, y, outputs)) - penalty, penalty
+
+    @cached_property
+    def rows(self) -> int | None:
+        """How many rows there are, or None."""
+        return None if self.x is None else len(keras.tree.flatten(self.x)[0])
+
+    @cached_property
+    def _followers(self) -> dict[int, list[Any]]:
+        """By the identity of an operation, what takes its output, in this graph and in those inside it."""
+        found: dict[int, list[Any]] = {}
+        for graph in (self.model, *(layer for _, layer in self.layers)):
+            if isinstance(graph, keras.Sequential) or hasattr(graph, "_nodes_by_depth"):
+                for before, after in _keras.edges(graph):
+                    found.setdefault(id(before), []).append(after)
+        return found
+
+
+def strengths(regularizer: Any) -> tuple[float, float]:
+    """The strengths of absolute values and of squares; NaN, both, of what is no L1, L2 or L1L2."""
+    known = [name for name in ("l1", "l2") if hasattr(regularizer, name)]
+    if not known:
+        return float("nan"), float("nan")
+    one, two = (float(getattr(regularizer, name, 0.0)) for name in ("l1", "l2"))
+    return one, two

@@ -1,0 +1,218 @@
+"""`rg.check`: each check fires on its bad example and on that alone, and what is well made is left in peace."""
+
+import json
+import re
+import sys
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+import regularity as rg
+from regularity import cli
+from regularity.checks import CHECKS
+
+BY_NAME = {check.name: check for check in CHECKS}
+
+
+def made(code):
+    """What `rg.check` is given for an example."""
+    names = {"keras": keras, "np": np, "rg": rg}
+    exec(code, names)
+    return names["model"], {key: names[key] for key in ("x", "y", "callbacks") if key in names}
+
+
+def found(code):
+    model, given = made(code)
+    return rg.check(model, **given)
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_each_fires_on_its_bad_example_and_not_on_the_mended(name):
+    check = BY_NAME[name]
+    findings = found(check.bad)
+    assert [each.name for each in findings] == [name]
+    assert (findings[0].code, findings[0].level) == (check.code, check.level)
+    assert found(check.good) == []
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_each_says_what_a_reader_needs(name):
+    check = BY_NAME[name]
+    (finding,) = found(check.bad)
+    assert re.fullmatch(r"RG\d{3}", check.code)
+    assert finding.why.endswith(".")
+    assert "\n" not in finding.why + finding.mend
+    assert len(finding.why) < 140
+    assert finding.page == f"docs/checks/{name}.md"
+    assert all((check.summary, check.why, check.fine))
+    assert finding.code in str(finding)
+    assert finding.layer in str(finding)
+
+
+def test_codes_and_names_are_given_once_and_in_order():
+    assert [check.code for check in CHECKS] == sorted({check.code for check in CHECKS})
+    assert len(BY_NAME) == len(CHECKS)
+
+
+# A family each, as small as its code allows; the larger members differ in depth and width alone.
+APPLICATIONS = {
+    "ConvNeXtTiny": (32, 32, 3),
+    "DenseNet121": (32, 32, 3),
+    "EfficientNetB0": (32, 32, 3),
+    "EfficientNetV2B0": (32, 32, 3),
+    "InceptionV3": (75, 75, 3),
+    "InceptionResNetV2": (75, 75, 3),
+    "MobileNet": (32, 32, 3),
+    "MobileNetV2": (32, 32, 3),
+    "MobileNetV3Small": (32, 32, 3),
+    "NASNetMobile": (32, 32, 3),
+    "ResNet50": (32, 32, 3),
+    "ResNet50V2": (32, 32, 3),
+    "VGG16": (32, 32, 3),
+    "Xception": (71, 71, 3),
+}
+
+
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_networks_of_keras_are_left_in_peace(name):
+    model = getattr(keras.applications, name)(weights=None, input_shape=APPLICATIONS[name], classes=10)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    assert rg.check(model) == []
+
+
+def test_good_practice_is_left_in_peace():
+    inputs = keras.Input((16,))
+    hidden = keras.layers.Dense(32, "relu")(inputs)
+    hidden = keras.layers.LayerNormalization()(keras.layers.Dropout(0.2)(hidden) + hidden)
+    outputs = [keras.layers.Dense(3, "softmax", name="a")(hidden), keras.layers.Dense(1, name="b")(hidden)]
+    model = keras.Model(inputs, outputs)
+    optimizer = keras.optimizers.AdamW(weight_decay=1e-4)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    model.compile(optimizer, {"a": "sparse_categorical_crossentropy", "b": "mse"}, metrics={"a": "accuracy"})
+    x, y = np.ones((8, 16), "float32"), {"a": np.zeros(8, "int32"), "b": np.ones(8, "float32")}
+    stopping = keras.callbacks.EarlyStopping("val_a_accuracy", mode="max", restore_best_weights=True)
+    assert rg.check(model, x, y, callbacks=[stopping]) == []
+
+
+def test_what_a_check_says_has_no_effect_has_none():
+    for name in ("regularizer-after-build", "depthwise-kernel-regularizer", "penalty-on-frozen-weights"):
+        model, _ = made(BY_NAME[name].bad)
+        assert model.losses == [], name
+    images = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype("float32")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # JAX's, of what Keras does in this layer
+        mixed = keras.ops.convert_to_numpy(keras.layers.MixUp(seed=0)(images, training=True))
+    assert np.abs(mixed - images).max() > 0.1  # images alone are taken, and mixed
+
+
+def test_layers_of_nested_models_are_found_by_their_paths():
+    inner = keras.Sequential([keras.Input((8,)), keras.layers.Dense(8, name="late")], name="inner")
+    inner.layers[0].kernel_regularizer = keras.regularizers.L1(0.1)
+    model = keras.Sequential([keras.Input((8,)), inner, keras.layers.Dense(1)])
+    (finding,) = rg.check(model)
+    assert finding.layer == "inner/late"
+    assert finding.mend == 'model = rg.Recipe({"l1@late": 0.1}).apply(model)'
+
+
+def test_a_mend_that_is_a_recipe_mends():
+    model, _ = made(BY_NAME["regularizer-after-build"].bad)
+    model.compile("sgd", "mse")
+    (finding,) = rg.check(model)
+    names = {"model": model, "rg": rg}
+    exec(finding.mend, names)
+    x = np.ones((4, 4), "float32")
+    loss = names["model"].evaluate(x, np.zeros(4), verbose=0) - model.evaluate(x, np.zeros(4), verbose=0)
+    kernels = [keras.ops.convert_to_numpy(layer.kernel) for layer in model.layers[:1]]
+    fresh = float(sum(np.square(k).sum() for k in kernels)) * 0.01
+    assert loss == pytest.approx(fresh, rel=1e-4)
+
+
+def test_the_model_is_not_touched():
+    model, given = made(BY_NAME["penalty-above-the-data"].bad)
+    before = [w.copy() for w in model.get_weights()]
+    config = model.get_config()
+    rg.check(model, **given)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    assert model.get_config() == config
+
+
+def test_subclassed_models_are_looked_into():
+    class Mine(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.hidden = keras.layers.Dense(4)
+            self.left_out = keras.layers.Dropout(0.95)
+
+        def call(self, x, training=False):
+            return self.left_out(self.hidden(x), training=training)
+
+    model = Mine()
+    with pytest.raises(ValueError, match="built"):
+        rg.check(model)
+    model(np.ones((2, 3), "float32"))
+    model.hidden.kernel_regularizer = keras.regularizers.L2(0.1)
+    assert {each.name for each in rg.check(model)} == {"regularizer-after-build", "extreme-dropout"}
+
+
+def test_no_model_is_no_model():
+    with pytest.raises(TypeError, match=r"Expected a Keras model\. Received: str"):
+        rg.check("model.keras")
+
+
+def test_findings_are_a_list_a_text_and_a_table():
+    findings = found(BY_NAME["regularizer-after-build"].bad)
+    assert findings.table["code"].tolist() == ["RG101"]
+    assert str(findings) == str(findings[0])
+    assert "&quot;" in findings._repr_html_()
+    none = found(BY_NAME["regularizer-after-build"].good)
+    assert "Nothing is wrong" in str(none)
+    assert "Nothing is wrong" in none._repr_html_()
+    assert none.table.empty
+
+
+# -- the command line --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["regularity", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_command_says_what_it_found_and_ends_with_1(run):
+    model, _ = made(BY_NAME["extreme-dropout"].bad)
+    model.save("net.keras")
+    code, out, err = run("check", "net.keras")
+    assert (code, err) == (1, "")
+    assert "RG401 extreme-dropout" in out
+    code, out, _ = run("check", "net.keras", "--json")
+    assert code == 1
+    assert [each["name"] for each in json.loads(out)] == ["extreme-dropout"]
+
+
+def test_command_looks_at_data(run):
+    model, given = made(BY_NAME["penalty-above-the-data"].bad)
+    model.save("net.keras")
+    np.savez("data.npz", **given)
+    assert run("check", "net.keras")[0] == 0
+    code, out, _ = run("check", "net.keras", "data.npz")
+    assert (code, "RG402" in out) == (1, True)
+
+
+def test_command_ends_with_0_where_all_is_well_and_with_2_without_a_model(run):
+    model, _ = made(BY_NAME["extreme-dropout"].good)
+    model.save("net.keras")
+    code, out, _ = run("check", "net.keras")
+    assert (code, "Nothing is wrong" in out) == (0, True)
+    code, out, err = run("check", "nothing.keras")
+    assert (code, out) == (2, "")
+    assert err.startswith("regularity: No such file: nothing.keras.")
