@@ -1,6 +1,9 @@
 """The picture of a path: drawn from what was found, with nothing left behind in matplotlib."""
 
+import base64
+import html
 import io
+import re
 
 import matplotlib as mpl
 import numpy as np
@@ -208,3 +211,28 @@ def test_plot_of_differences_stands_where_the_table_does(study):
     table = study.comparison.drop(index="chosen")
     assert points.get_xdata().tolist() == table["difference"].tolist()
     assert [text.get_text() for text in study.plot_comparison().axes[0].get_yticklabels()] == table.index.tolist()
+
+
+# -- in a notebook -----------------------------------------------------------------------------------------------------
+
+
+def test_notebook_shows_a_study_as_its_answer_and_table(study):
+    shown = study._repr_html_()
+    assert f"<p>{html.escape(str(study))}</p>" in shown
+    for name, row in study.comparison.iterrows():
+        assert f"<th>{name}</th>" in shown
+        assert f"<td>{row['score']:.4g}</td>" in shown
+
+
+def test_notebook_shows_a_path_as_its_answer_and_picture():
+    shown = found(LOG, "l2@<b>")._repr_html_()
+    assert "l2@&lt;b&gt; helps" in shown
+    (picture,) = re.findall(r'src="data:image/png;base64,([^"]+)"', shown)
+    assert base64.b64decode(picture).startswith(PNG)
+
+
+def test_notebook_shows_a_recipe_as_a_table():
+    shown = rg.Recipe({"l2@<b>": 0.001, "dropout": {"strength": 0.3, "schedule": "cosine"}, "epochs": 7})._repr_html_()
+    assert shown.count("<tr>") == 3
+    assert "<th>l2@&lt;b&gt;</th><td>0.001</td>" in shown
+    assert "cosine" in shown

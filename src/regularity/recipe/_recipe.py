@@ -1,6 +1,7 @@
 """A recipe: which techniques, where, how strong."""
 
 import difflib
+import html
 import json
 import math
 import numbers
@@ -133,6 +134,14 @@ class Recipe:
 
     def __repr__(self) -> str:
         return f"Recipe({json.loads(self.to_json())!r})"
+
+    def _repr_html_(self) -> str:
+        """A row for each key, as a notebook shows it."""
+        rows = "".join(
+            f"<tr><th>{html.escape(key)}</th><td>{html.escape(json.dumps(value))}</td></tr>"
+            for key, value in json.loads(self.to_json()).items()
+        )
+        return f"<table>{rows}</table>" if rows else "<p>A recipe without techniques</p>"
 
 
 def sites_of(model: Any) -> list[_sites.Site]:

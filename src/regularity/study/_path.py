@@ -1,5 +1,7 @@
 """`rg.path`: one technique over a whole range of strengths, judged on folds."""
 
+import base64
+import html
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
@@ -136,6 +138,12 @@ class Path:
             f"({answer.epochs} epochs), against {_pm(given['score'], given['error'])} {given['name']}; "
             f"the best mean is {_pm(best.score, best.error)} at {best.strength:.3g}."
         )
+
+    def _repr_html_(self) -> str:
+        """The answer in words, and the picture, as a notebook shows them."""
+        picture = base64.b64encode(self.plot()._repr_png_()).decode()
+        words = html.escape(str(self))
+        return f'<p>{words}</p><img src="data:image/png;base64,{picture}" alt="Score over the strength of {html.escape(self.technique)}">'
 
 
 def _pm(score: float, error: float) -> str:

@@ -1,5 +1,6 @@
 """What a search found: the answer with its interval, every candidate, and the models."""
 
+import html
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -228,6 +229,10 @@ class Study:
             )
         best = "" if self._found.choice.answer == 0 else f" The best guess is {_listed(self.best)}: {what}, {unseen}."
         return f"Not separable from the model as given, {self.score_name} {_pm(self.as_given)}.{best}"
+
+    def _repr_html_(self) -> str:
+        """The answer in words, and the table that it is read off, as a notebook shows them."""
+        return f"<p>{html.escape(str(self))}</p>{self.comparison.to_html(float_format='{:.4g}'.format, border=0)}"
 
     # -- models ----------------------------------------------------------------------------------------------------
 
