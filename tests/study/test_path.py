@@ -472,6 +472,12 @@ def test_seeds_may_be_numbers_of_numpy():
     assert checked_seeds(range(2)) == [0, 1]
 
 
+def test_groups_beside_validation_data_are_refused():
+    x, y = numbers()
+    with pytest.raises(ValueError, match=r"no `groups` beside `validation_data`.*which rows of a group"):
+        rg.path(regressor(), x, y, groups=np.arange(len(y)), validation_data=(x, y), epochs=1)
+
+
 def test_groups_of_another_length_are_refused():
     with pytest.raises(
         ValueError, match=r"`groups`. Expected a group for each of the 80 rows. Received: groups of shape \(7,\)"

@@ -39,6 +39,11 @@ def data_and_splits(
     if data.y is None:
         raise ValueError("Expected targets `y` to score held-out rows by. Received: y=None.")
     if validation is not None:
+        if groups is not None:
+            raise ValueError(
+                "Expected no `groups` beside `validation_data`: it says itself which rows of a group are held out. "
+                "Leave out one of the two."
+            )
         held = checked_validation(model, validation)
         assert held is not None
         both = Data(

@@ -186,7 +186,7 @@ def path(
         seeds: How many seeds a fold (averaged), or which.
         score: A name or scorer of scikit-learn, or `loss`; by default accuracy for classes, R² for numbers, and the
             loss, without penalties, for all else.
-        groups: Group of each row; no group is in two folds.
+        groups: Group of each row; no group is in two folds. Not beside `validation_data`.
         batch_size: Rows of a step.
         validation_data: Held-out rows in place of folds, `(x, y)` or a stream. Standard errors are then over seeds.
             The answer's `model` trains on these rows too: weighted by `class_weight`, or by a third element beside

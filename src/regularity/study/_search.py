@@ -94,7 +94,7 @@ def search(
             part the rows, candidates train with two of them left out, so that no choice is judged on rows it has seen.
         epochs: How long members train, 50 by default. How many a candidate gets is then read off its mean curve.
         score: A name or scorer of scikit-learn, or `loss`; by default as in `rg.path`.
-        groups: Group of each row; no group is in two folds.
+        groups: Group of each row; no group is in two folds. Not beside `validation_data`.
         batch_size: Rows of a step.
         validation_data: Held-out rows in place of folds, `(x, y)` or a stream.
         init: `fresh` or `keep`, as in `rg.train`.
