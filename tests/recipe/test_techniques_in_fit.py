@@ -112,6 +112,24 @@ def test_mixup_is_the_mean_gradient_of_both_targets() -> None:
         np.testing.assert_allclose(after, weight - 0.1 * gradient, atol=1e-6)
 
 
+def test_rows_that_are_mixed_twice_have_targets_that_are_mixed_twice() -> None:
+    """Each by the draws of both, in the order in which the rows were: partners of partners are not the same either way."""
+    model = keras.Sequential([keras.Input((70,)), layers.Dense(70, use_bias=False)])
+    rows: Any = np.eye(70, dtype="float32")
+    model.compile(keras.optimizers.SGD(70.0), lambda y, predicted: -keras.ops.sum(y * predicted, -1))
+    recipe = {"mixup": 2.0, "cutmix": 1.0}
+    applied: Any = rg.Recipe(recipe).apply(model, seed=5)
+    x = y = rows
+    for name, strength in recipe.items():
+        twin = keras.random.SeedGenerator(0)
+        twin.state.assign(np.asarray(applied.__dict__["_generators"][name].state))
+        x, pairs = rg.techniques()[name].function(x, strength, twin)
+        y = pairs.mix(y)
+    before = applied.get_weights()[0]
+    applied.train_on_batch(rows, rows)
+    np.testing.assert_allclose(applied.get_weights()[0] - before, np.asarray(x).T @ np.asarray(y), atol=1e-5)
+
+
 def test_training_metrics_compare_mixed_rows_with_their_own_labels() -> None:
     model = network()
     model.compile(keras.optimizers.SGD(0.0), SPARSE, metrics=["accuracy"])

@@ -142,7 +142,7 @@ class TrainingStep:
         def changed(loss: Any) -> Any:
             if targets or rows:
                 loss = _keras.changed_loss(loss, smooth if targets else None, of_rows if rows else None)
-            for pair in pairs:
+            for pair in reversed(pairs):  # the partner's loss, which the first asks for, knows the partners of the next
                 loss = pair.mixed(loss)
             return loss
 
