@@ -93,6 +93,11 @@ def edges(model: Any) -> Iterator[tuple[Any, Any]]:
                 yield tensor._keras_history.operation, node.operation
 
 
+def ends(model: Any) -> list[Any]:
+    """The operations whose outputs a Functional or Sequential model puts out (`_keras_history`)."""
+    return [tensor._keras_history.operation for tensor in model.outputs]
+
+
 def graph_structure(model: Any) -> tuple[Any, Any]:
     """What a Functional model takes and puts out, as structures of symbolic tensors; a list of one is that one."""
 

@@ -324,6 +324,12 @@ REFUSED = {
     ),
     "mixed tokens": ("mixup", embedding, {}, "takes whole numbers"),
     "noisy tokens": ("input_noise", embedding, {}, "takes whole numbers"),
+    "mixing where nothing is hidden": (
+        "manifold_mixup",
+        lambda: keras.Sequential([keras.Input((6,)), layers.Dense(3, "softmax")]),
+        {},
+        "no hidden activation",
+    ),
     "mixing in a step of one's own": ("cutmix", own_step, {}, "`train_step` of its own"),
     "sam in a step of one's own": ("sam", own_step, {}, "`train_step` of its own"),
     "pictures without images": ("augment", lambda: dense()[0], {}, "no input with images"),

@@ -57,6 +57,7 @@ def recipes(draw: Any) -> dict[str, float]:
 
 REASONS = (
     "no hidden layer",
+    "no hidden activation",
     "no residual block",
     "no trainable ",
     "no LSTM, GRU or SimpleRNN",

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from scipy import stats
 
 import regularity as rg
 from regularity.recipe import sites_of
@@ -128,6 +129,80 @@ def test_rows_that_are_mixed_twice_have_targets_that_are_mixed_twice() -> None:
     before = applied.get_weights()[0]
     applied.train_on_batch(rows, rows)
     np.testing.assert_allclose(applied.get_weights()[0] - before, np.asarray(x).T @ np.asarray(y), atol=1e-5)
+
+
+def two_hidden() -> Any:
+    keras.utils.set_random_seed(0)
+    hidden = [layers.Dense(8, "tanh", name="first"), layers.Dense(5, "relu", name="second")]
+    model = keras.Sequential([keras.Input((6,)), *hidden, layers.Dense(3, "softmax")])
+    model.compile(keras.optimizers.SGD(0.1), SPARSE)
+    return model
+
+
+def test_manifold_mixup_is_the_papers_loss_of_what_one_layer_puts_out_mixed() -> None:
+    """By hand in JAX: `f` from the layer on, of the mixture of what it puts out, against the mixture of targets."""
+    places = set()
+    for seed in (0, 1, 4):  # which draw another place each
+        model = two_hidden()
+        applied: Any = rg.Recipe({"manifold_mixup": 2.0}).apply(model, seed=seed)
+        (generator,) = applied.__dict__["_generators"].values()
+        twin = keras.random.SeedGenerator(0)
+        twin.state.assign(np.asarray(generator.state))
+        pairs, at_places = rg.techniques()["manifold_mixup"].function(ROWS, 2.0, twin, 3)
+        share, other = float(pairs.share), np.asarray(pairs.other)
+        (place,) = (i for i, at in enumerate(at_places) if float(at.share) < 1)
+        places.add(place)
+
+        def loss(weights: Any, place: int = place, share: float = share, other: Any = other) -> Any:
+            def mixed(h: Any, here: int) -> Any:
+                return share * h + (1 - share) * h[other] if here == place else h
+
+            h = mixed(jnp.tanh(mixed(ROWS, 0) @ weights[0] + weights[1]), 1)
+            h = mixed(jax.nn.relu(h @ weights[2] + weights[3]), 2)
+            targets = share * ONE_HOT + (1 - share) * ONE_HOT[other]
+            return -(targets * jax.nn.log_softmax(h @ weights[4] + weights[5])).sum(-1).mean()
+
+        weights = [v.value for v in model.trainable_variables]
+        assert float(applied.train_on_batch(ROWS, LABELS)) == pytest.approx(float(loss(weights)), rel=1e-5)
+        for after, weight, gradient in zip(applied.get_weights(), weights, jax.grad(loss)(weights), strict=True):
+            np.testing.assert_allclose(after, weight - 0.1 * gradient, atol=1e-6)
+        found = applied.evaluate(ROWS, LABELS, verbose=0)
+        assert found == pytest.approx(applied.to_keras().evaluate(ROWS, LABELS, verbose=0), rel=1e-6)
+    assert places == {0, 1, 2}
+
+
+def test_places_of_manifold_mixup_are_drawn_evenly_and_one_at_a_step() -> None:
+    generator, places = keras.random.SeedGenerator(0), []
+    for _ in range(300):
+        pairs, at_places = rg.techniques()["manifold_mixup"].function(ROWS[:4], 1.0, generator, 3)
+        shares = [float(at.share) for at in at_places]
+        assert sorted(shares) == [float(pairs.share), 1.0, 1.0]
+        places.append(int(np.argmin(shares)))
+    assert stats.chisquare(np.bincount(places)).pvalue > 1e-3
+
+
+def test_manifold_mixup_mixes_only_where_all_of_the_network_passes() -> None:
+    """Beside a branch the rows would go on unmixed, and the targets would not be those of what is put out."""
+    inputs = keras.Input((6,))
+    stem = layers.Dense(8, "relu", name="stem")(inputs)
+    block = keras.Sequential([layers.Dense(8, "relu", name="in"), layers.Dense(8, "tanh", name="out")], name="block")
+    joined = layers.ReLU(name="joined")(layers.Add()([stem, layers.Dense(8, "relu", name="branch")(stem)]))
+    twice = layers.Dense(8, "relu", name="twice")
+    model = keras.Model(inputs, layers.Dense(3, "softmax")(twice(twice(block(joined)))))
+    model.compile("sgd", SPARSE)
+    applied: Any = rg.Recipe({"manifold_mixup": 1.0}).apply(model)
+    assert applied.__dict__["_mixed_at"] == ["", "stem", "joined", "block/in", "block/out"]
+
+
+def test_manifold_mixup_goes_with_other_mixtures_and_more_rows() -> None:
+    recipe = {"manifold_mixup": 1.0, "mixup": 0.4, "r_drop": 1.0, "dropout": 0.3, "fgsm": 0.05, "sam": 0.05}
+    how: dict[str, Any] = {"batch_size": 16, "epochs": 2, "shuffle": False, "verbose": 0}
+    applied: Any = rg.Recipe(recipe).apply(two_hidden(), seed=0)
+    history = applied.fit(ROWS, LABELS, **how).history
+    _, member = rg.train(two_hidden(), ROWS, LABELS, [{}, recipe], init="keep", **how)
+    np.testing.assert_allclose(member.history["loss"], history["loss"], rtol=1e-5)
+    for a, b in zip(applied.to_keras().get_weights(), member.model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6)
 
 
 def test_training_metrics_compare_mixed_rows_with_their_own_labels() -> None:

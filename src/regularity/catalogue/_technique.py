@@ -23,6 +23,7 @@ Place = Literal["batch", "activations", "targets", "weights", "gradient", "updat
 #   output     a penalty on what a layer puts out                               function(outputs, strength)
 #   cell       masks of what recurrent cells take in or remember                function(ones, strength, seed)
 #   attention  a layer that the probabilities of attention pass                 function(inputs, strength, seed)
+#   hidden     rows are mixed in one of several places of the model             function(x, strength, seed, places)
 #   mask       variables have other values while their layer computes           function(variable, strength, seed)
 #   targets    soft targets of each cross-entropy                               function(targets, strength, classes)
 #   rows       losses of the rows of each cross-entropy                         function(losses, targets, probabilities, strength)
@@ -40,7 +41,7 @@ Place = Literal["batch", "activations", "targets", "weights", "gradient", "updat
 #   constraint variables are put right after the step                           function(variable, strength, axis)
 #   average    averages of the weights take their place in the end              function(strength, step, begin, length)
 Hook = Literal[
-    "batch", "structure", "layer", "branch", "output", "cell", "attention", "mask", "targets", "rows", "twice", "penalty", "adversary", "slope", "perturb",
+    "batch", "structure", "layer", "branch", "output", "cell", "attention", "hidden", "mask", "targets", "rows", "twice", "penalty", "adversary", "slope", "perturb",
     "noise", "gradients", "decay", "anchor", "after", "constraint", "average"
 ]  # fmt: skip
 

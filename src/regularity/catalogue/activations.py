@@ -7,8 +7,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from regularity import _keras
 from regularity.catalogue import weights
 from regularity.catalogue._technique import HidesStrengths, Strength, Technique, at_least_single
+from regularity.catalogue.batch import Pairs, mixup_pairs
 
 # The smallest share of units kept for which 1 / keep is finite in each precision: without it the branch that is
 # not taken at rate 1 would hold an infinity, and its gradient a NaN.
@@ -109,6 +111,13 @@ def temporal_activity(outputs: Any, strength: Any) -> Any:
     apart = ops.square(h[:, 1:] - h[:, :-1])
     count = max(apart.shape[1] or 1, 1) * apart.shape[2]
     return ops.cast(strength * ops.sum(apart) / count, outputs.dtype)
+
+
+def manifold_mixup(x: Any, alpha: Any, seed: Any, places: int) -> tuple[Pairs, list[Pairs]]:
+    """Mixup in one of so many places, drawn evenly: pairs for the targets, and for each place, where all but one mix nothing."""
+    pairs = mixup_pairs(x, alpha, seed)
+    chosen = keras.random.randint((), 0, places, seed=seed)
+    return pairs, [Pairs(pairs.other, ops.where(chosen == place, pairs.share, 1.0)) for place in range(places)]
 
 
 def embedding_dropout(embeddings: Any, rate: Any, seed: Any) -> Any:
@@ -863,6 +872,23 @@ TECHNIQUES = (
         function=shake_drop,
         components=(ShakeDrop,),
         stock={ShakeDrop: "rate"},
+    ),
+    Technique(
+        name="manifold_mixup",
+        place="activations",
+        hook="hidden",
+        summary="Trains on mixtures of pairs of rows and of their targets, mixed in a layer that is drawn anew at each step.",
+        helps="As mixup does, also where rows between two rows mean nothing: what hidden layers make of them can be mixed.",
+        hurts="Layers are few or narrow: then it is hard to keep apart what is mixed, and the network fits too little.",
+        unit="alpha of the Beta(alpha, alpha) that a row's share in the mixture is drawn from, one draw a batch",
+        limits=(0.0, math.inf),
+        range=(0.05, 32.0),
+        scale="log",
+        acts_on="the hidden activations that all of the network passes through, the inputs where they are numbers, and all targets",
+        at_inference="nothing",
+        paper="Verma et al. 2019, Manifold mixup: better representations by interpolating hidden states",
+        function=manifold_mixup,
+        refuses=_keras.why_not_the_step,
     ),
     Technique(
         name="temporal_activity",

@@ -25,10 +25,14 @@ class Pairs(NamedTuple):
     other: Any
     share: Any
 
-    def mix(self, a: Any) -> Any:
-        """`share` of each row of `a` and the rest of its partner."""
-        share = ops.cast(self.share, a.dtype)
-        return share * a + (1 - share) * ops.take(a, self.other, axis=0)
+    def mix(self, x: Any) -> Any:
+        """`share` of each row and the rest of its partner; to the bit what they are where nothing is mixed."""
+
+        def of_one(a: Any) -> Any:
+            share = ops.cast(self.share, a.dtype)
+            return ops.where(self.share < 1, share * a + (1 - share) * ops.take(a, self.other, axis=0), a)
+
+        return tree.map_structure(of_one, _as_floats(x))
 
     def mixed(self, loss: Callable[..., Any]) -> Callable[..., Any]:
         """`share` of the loss for a row's own target and weight, and the rest of that for its partner's.
@@ -59,9 +63,14 @@ Changed = tuple[Any, Pairs | None]
 
 def mixup(x: Any, alpha: Any, seed: Any) -> Changed:
     """`share * a + (1 - share) * b` of each row `a` with another row `b`, `share ~ Beta(alpha, alpha)`; 0 is the identity."""
+    pairs = mixup_pairs(x, alpha, seed)
+    return pairs.mix(x), pairs
+
+
+def mixup_pairs(x: Any, alpha: Any, seed: Any) -> Pairs:
+    """What mixup draws for the rows of `x`."""
     share = keras.random.beta((), *[ops.maximum(alpha, _SMALLEST_ALPHA)] * 2, dtype="float32", seed=seed)
-    pairs = Pairs(_others(x, seed), ops.where(ops.convert_to_tensor(alpha) > 0, share, 1.0))
-    return tree.map_structure(lambda a: ops.where(pairs.share < 1, pairs.mix(a), a), _as_floats(x)), pairs
+    return Pairs(_others(x, seed), ops.where(ops.convert_to_tensor(alpha) > 0, share, 1.0))
 
 
 def cutmix(x: Any, probability: Any, seed: Any) -> Changed:

@@ -13,7 +13,7 @@ from regularity import _keras
 from regularity.catalogue import CATALOGUE, HidesStrengths, add_strength
 from regularity.catalogue.weights import stock_penalty
 from regularity.recipe._optimizing import constrained_axes, take_over
-from regularity.recipe._sites import Site, as_number, component, find_sites, given_strength, variables_by_path
+from regularity.recipe._sites import Site, as_number, component, find_sites, given_strength, narrows, variables_by_path
 from regularity.recipe._step import Acting, TrainingStep, in_step
 
 _NAME = "regularity>Regularized"
@@ -169,8 +169,10 @@ def regularize(
     for site in sites:
         if in_step(site.technique):
             strength, technique = _add_strength(applied, site, values[site.key]), CATALOGUE[site.technique]
-            generator = _add_generator(applied, site) if technique.hook in ("batch", "noise") else None
+            generator = _add_generator(applied, site) if technique.hook in ("batch", "hidden", "noise") else None
             applied.__dict__["_in_step"].append(Acting(technique, strength, generator))
+            if technique.hook == "hidden":
+                _add_mixing(applied, layers, narrows(model))
     applied.__dict__["regularity_strengths"].update(applied.__dict__["_strengths"])
     copy_state(model, applied)
     if compiled:
@@ -432,6 +434,22 @@ def _add_cell_masks(
             return technique.function(ones, strength.value, cell.seed_generator)
 
         _keras.with_cell_masks(cell, name, draw)
+
+
+def _add_mixing(applied: Any, layers: Mapping[str, Any], paths: Sequence[str]) -> None:
+    """Have the layers at `paths`, and the inputs where they are numbers, be places where the training step mixes rows."""
+    inputs = [""] if _keras.why_no_changed_rows(applied) is None else []
+    applied.__dict__["_mixed_at"] = [*inputs, *paths]
+
+    def mix_behind(path: str) -> None:
+        def mixed(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            outputs, mixing = call(*args, **kwargs), applied._noted("hidden")
+            return mixing[path].mix(outputs) if mixing else outputs
+
+        _keras.wrap_call(layers[path], mixed)
+
+    for path in paths:
+        mix_behind(path)
 
 
 def _mask(layer: Any, masks: Sequence[tuple[Any, Callable[..., Any], keras.Variable, Any]]) -> None:

@@ -75,6 +75,8 @@ def _sites(
 ) -> Iterator[Site]:
     if technique.refuses is not None and technique.refuses(model) is not None:
         return
+    if technique.hook == "hidden" and not narrows(model):
+        return
     if technique.reach == "model":
         given = technique.given(model) if technique.given is not None else None
         yield Site(technique.name, "", "model", (), given, True)
@@ -225,6 +227,28 @@ def _branches(model: Any, prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
+def narrows(model: Any) -> list[str]:
+    """Paths of the hidden activations that train and that all of a graph passes through, once."""
+    hidden = dict(_hidden(model))
+    return [path for path in _narrows(model) if path in hidden and hidden[path].activation]
+
+
+def _narrows(model: Any, prefix: str = "") -> Iterator[str]:
+    if not _keras.is_rebuildable(model) or not model.built:
+        return
+    before = defaultdict(list)
+    for first, second in _keras.edges(model):
+        before[id(second)].append(id(first))
+    before, ends = dict(before), [id(operation) for operation in _keras.ends(model)]
+    for layer in model.layers:
+        key, path = id(layer), prefix + layer.name
+        around = _reached(ends, {k: v for k, v in before.items() if k != key}) - {key}
+        once = len(before.get(key, ())) <= 1  # what is called several times takes several inputs
+        if layer.trainable and once and all(k in before for k in around):
+            yield path
+            yield from _narrows(layer, f"{path}/")
+
+
 @dataclass(frozen=True)
 class _Hidden:
     """A layer of a graph after which a layer may be put in: kernels follow it."""
@@ -254,7 +278,7 @@ def _hidden(
     hidden = _reached((b for key in weighted for b in before[key]), before)
     if followed:
         hidden |= set(objects)
-    last = {id(tensor._keras_history.operation) for tensor in model.outputs}
+    last = {id(operation) for operation in _keras.ends(model)}
     for layer in model.layers:
         key, path = id(layer), prefix + layer.name
         on_the_way = _reached(behind[key], {k: v for k, v in behind.items() if k not in weighted})
@@ -379,6 +403,8 @@ def _why_none(technique: Technique, model: Any) -> str:
     why = technique.refuses(model) if technique.refuses is not None else None
     if why is not None:
         return why
+    if technique.hook == "hidden":
+        return "it has no hidden activation that all of a Functional or Sequential model passes through."
     if technique.hook == "decay" and _keras.decays_in_its_own_way(_keras.innermost(model.optimizer)):
         return f"its optimizer {type(model.optimizer).__name__} has a weight decay of its own, which stays as it is."
     if technique.reach == "variables":

@@ -16,7 +16,7 @@ from regularity.catalogue import CATALOGUE, Technique
 from regularity.catalogue._schedules import shape
 
 # Hooks that only Keras's training step on JAX has, where a step is a pure function.
-_ON_JAX = ("batch", "targets", "rows", "twice", "adversary", "slope", "perturb", "noise")
+_ON_JAX = ("batch", "hidden", "targets", "rows", "twice", "adversary", "slope", "perturb", "noise")
 
 
 class Acting(NamedTuple):
@@ -53,7 +53,7 @@ class TrainingStep:
             self.__dict__["_notes"] = before
 
     def train_step(self, *arguments: Any) -> Any:
-        """Place 'batch': rows change before the model sees them, their targets when the loss is computed."""
+        """Place 'batch': rows change before the model sees them, or in it; their targets when the loss is computed."""
         scheduled = self.__dict__.get("_scheduled") or {}
         names = [acting.technique.name for hook in _ON_JAX for acting in self._acting(hook)]
         names += [f"{key} on a schedule" for key in scheduled]
@@ -100,24 +100,32 @@ class TrainingStep:
         return tuple(groups)
 
     def _step_on_rows(self, *arguments: Any) -> Any:
-        if not self._acting("batch"):
+        changing = [*self._acting("batch"), *self._acting("hidden")]
+        if not changing:
             return super().train_step(*arguments)  # type: ignore[misc]
         state, data = arguments
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         trainable, non_trainable, *others = state
         variables = self.non_trainable_variables  # type: ignore[attr-defined]
-        pairs = []
+        pairs, hidden = [], {}
         with keras.StatelessScope(state_mapping=list(zip(variables, non_trainable, strict=True))) as scope:
             for technique, strength, generator in self._acting("batch"):
                 x, mixed = technique.function(x, strength.value, generator)
                 if mixed is not None:
                     pairs.append(mixed)
-        drawn = {id(acting.generator.state) for acting in self._acting("batch")}
+            for technique, strength, generator in self._acting("hidden"):
+                places = self.__dict__["_mixed_at"]
+                mixed, at_places = technique.function(x, strength.value, generator, len(places))
+                pairs.append(mixed)
+                hidden = dict(zip(places, at_places, strict=True))
+                x = hidden[""].mix(x) if "" in hidden else x
+        drawn = {id(acting.generator.state) for acting in changing}
         non_trainable = [
             scope.get_current_value(v) if id(v) in drawn else value
             for v, value in zip(variables, non_trainable, strict=True)
         ]
-        with self._noting(pairs=pairs):  # for the loss; metrics compare with a row's own target
+        # for the loss and the layers; metrics compare with a row's own target
+        with self._noting(pairs=pairs, hidden=hidden):
             return super().train_step((trainable, non_trainable, *others), (x, y, weight))  # type: ignore[misc]
 
     def compute_loss(self, *arguments: Any, **keywords: Any) -> Any:
@@ -189,7 +197,7 @@ class TrainingStep:
             """The gradient of the loss for the inputs."""
             return jax.grad(lambda x: compute(trainable, (x, *rows[1:]))[1][0])(rows[0])
 
-        rows, pairs = (x, y, sample_weight), self._noted("pairs") or ()
+        rows, pairs, hidden = (x, y, sample_weight), self._noted("pairs") or (), self._noted("hidden") or {}
         more = [*(acting("adversary")), *((None, 0.0) for _ in acting("twice"))]
         with contextlib.ExitStack() as stack:
             for function, strength in more:
@@ -198,7 +206,8 @@ class TrainingStep:
                 )
                 rows = keras.tree.map_structure(_behind, rows, (beside, *rows[1:]))
                 pairs = [pair.twice() for pair in pairs]
-                stack.enter_context(self._noting(pairs=pairs, twice=function is None))
+                hidden = {path: pair.twice() for path, pair in hidden.items()}
+                stack.enter_context(self._noting(pairs=pairs, hidden=hidden, twice=function is None))
             reported = None
             for function, strength in acting("perturb"):
                 here = jax.lax.stop_gradient(list(trainable))
