@@ -18,6 +18,7 @@ NETS = {
         ("spatial_dropout", "cutmix", "cutout", "time_mask", "frequency_mask", "augment", "drop_block"), "images"
     ),
     **dict.fromkeys(("drop_path", "shake_drop"), "residual"),
+    "shake_shake": "two branches",
     **dict.fromkeys(
         ("variational_dropout", "recurrent_dropout", "recurrent_drop_connect", "embedding_dropout"), "words"
     ),
@@ -27,7 +28,7 @@ NETS = {
 
 
 def plain(net: str) -> tuple[Any, Rows]:
-    """A net to put a technique into: the post's of 100-64-64-10, the same with dropout or a residual block, or another."""
+    """A net to put a technique into: the post's of 100-64-64-10, the same with dropout, a residual block or one of two branches, or another."""
     import keras
     from keras import layers
 
@@ -50,6 +51,7 @@ def plain(net: str) -> tuple[Any, Rows]:
         stem = layers.Dropout(0.3)(stem) if net == "noisy" else stem
         hidden = layers.Dense(64, activation="relu")(stem)
         hidden = layers.Add()([stem, hidden]) if net == "residual" else hidden
+        hidden = layers.Add()([stem, hidden, layers.Dense(64, "relu")(stem)]) if net == "two branches" else hidden
     model = keras.Model(inputs, layers.Dense(CLASSES, activation="softmax")(hidden))
     model.compile("adam", "categorical_crossentropy")
     return model, Rows(x, y)

@@ -159,6 +159,73 @@ def test_shake_drop_goes_forward_by_one_number_and_backward_by_another() -> None
     assert abs(np.corrcoef(forward[shaken, 0], backward[shaken, 0])[0, 1]) < 0.1
 
 
+def test_shake_shake_is_the_papers_two_sums_of_a_row() -> None:
+    """Forward `2 * (a * f + (1 - a) * g)`, backward the same of other numbers, as wide around 1/2 as the strength says."""
+    strength, rows = 0.6, np.ones((4000, 2), "float32")
+    shake = lambda f, g: activations.shake_shake((f, g), strength, keras.random.SeedGenerator(3))  # noqa: E731
+    output, pull = jax.vjp(shake, 3 * rows, 5 * rows)
+    a, b = (np.asarray(x) / 2 for x in (output[0] / 3, pull((rows, rows))[0]))
+    for share in (a, b):
+        assert (share == share[:, :1]).all()
+        assert stats.kstest(share[:, 0], stats.uniform(0.5 - strength / 2, strength).cdf).pvalue > 1e-3
+    assert abs(np.corrcoef(a[:, 0], b[:, 0])[0, 1]) < 0.1
+    np.testing.assert_allclose(output[1], 2 * (1 - a) * 5, rtol=1e-5)
+    np.testing.assert_allclose(pull((rows, rows))[1], 2 * (1 - b), rtol=1e-5)
+
+
+def test_a_block_of_two_branches_is_shaken_as_a_whole() -> None:
+    """What a block puts out in training is the paper's `x + a * f + (1 - a) * g`, where the model has their mean."""
+    inputs = keras.Input((6,))
+    f, g = (layers.Dense(6, name=name)(inputs) for name in "fg")
+    model = ended(inputs, layers.Add(name="add")([inputs, layers.Average(name="mean")([f, g])]))
+    assert [s.key for s in sites_of(model) if s.technique == "shake_shake"] == ["shake_shake@mean"]
+    assert not any(s.technique == "drop_path" for s in sites_of(model) if s.path in "fg")
+    applied: Any = rg.Recipe({"shake_shake": 1.0}).apply(model, seed=0)
+    within = keras.Model(applied.input, [applied.get_layer(name).output for name in ("f", "g", "add")])
+    f, g, y = (np.asarray(a) for a in within(ROWS, training=True))
+    share = (y - ROWS - g) / (f - g)
+    np.testing.assert_allclose(share, share[:, :1] * np.ones(6), atol=1e-3)
+    assert share.min() > -1e-3
+    assert share.max() < 1 + 1e-3
+    assert np.ptp(share[:, 0]) > 0.5
+    plain = model.predict(ROWS, verbose=0)
+    np.testing.assert_allclose(applied.predict(ROWS, verbose=0), plain, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kernels", "shaken"),
+    [
+        ((1, 1), True),
+        ((2, 2), True),
+        ((1, 2), False),
+        ((0, 0), False),
+        ((2, 0, 2), True),
+        ((2, 1, 2), True),
+        ((1, 1, 1), False),
+        ((1, 2, 1), False),
+        ((1, 0, 2), False),
+        ((1, 1, 1, 1), False),
+    ],
+)
+def test_two_branches_have_as_many_kernels_and_what_is_skipped_fewer(kernels: tuple[int, ...], shaken: bool) -> None:
+    inputs = keras.Input((6,))
+    ends = []
+    for count in kernels:
+        end = layers.ReLU()(inputs)
+        for _ in range(count):
+            end = layers.Dense(6)(end)
+        ends.append(end)
+    model = ended(inputs, layers.Add()(ends))
+    assert any(site.technique == "shake_shake" for site in sites_of(model)) == shaken
+
+
+def test_two_towers_that_share_nothing_are_no_branches() -> None:
+    first, second = keras.Input((6,)), keras.Input((4,))
+    model = ended([first, second], layers.Add()([layers.Dense(5)(first), layers.Dense(5)(second)]))
+    with pytest.raises(ValueError, match="no residual block of two branches"):
+        rg.Recipe({"shake_shake": 0.5}).apply(model)
+
+
 def test_tokens_are_dropped_behind_the_embedding() -> None:
     words = keras.Input((6,), dtype="int32")
     model = ended(words, layers.GlobalAveragePooling1D()(layers.Embedding(11, 4, name="words")(words)))

@@ -56,7 +56,18 @@ def text() -> tuple[Any, np.ndarray]:
     return keras.Model(words, outputs), np.random.default_rng(0).integers(0, 9, (48, 7)).astype("int32")
 
 
-MODELS = (dense, image, text)
+def shaken() -> tuple[Any, np.ndarray]:
+    """A residual network of two branches a block, joined as the paper draws them, and one joined apart from what is skipped."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5,))
+    stem = layers.Dense(8, "relu", name="stem")(inputs)
+    block = layers.Add(name="add")([stem, *(layers.Dense(8, "relu", name=name)(stem) for name in "ab")])
+    mean = layers.Average(name="mean")([layers.Dense(8, "tanh", name=name)(block) for name in "cd"])
+    outputs = layers.Dense(3, "softmax", name="last")(layers.Add(name="skip")([block, mean]))
+    return keras.Model(inputs, outputs), np.random.default_rng(0).normal(size=(48, 5)).astype("float32")
+
+
+MODELS = (dense, image, text, shaken)
 
 # R-Drop compares two passes, which are the same one where nothing is drawn.
 BESIDE = {"r_drop": {"dropout": 0.5}}
@@ -342,6 +353,7 @@ REFUSED = {
     "a neighbour of tokens": ("fgsm", embedding, {}, "takes whole numbers"),
     "maps without space": ("spatial_dropout", lambda: dense()[0], {}, "no hidden layer with space or time"),
     "paths without branches": ("drop_path", lambda: image()[0], {}, "no residual block"),
+    "shares without branches": ("shake_shake", lambda: dense()[0], {}, "no residual block of two branches"),
     "two averages": ("swa", lambda: dense()[0], {"optimizer": keras.optimizers.Adam(use_ema=True)}, "use_ema=True"),
 }
 

@@ -77,6 +77,23 @@ def shake_drop(inputs: Any, rate: Any, seed: Any) -> Any:
     return ops.cast(x * backward + ops.stop_gradient(x * (forward - backward)), inputs.dtype)
 
 
+def shake_shake(branches: tuple[Any, Any], strength: Any, seed: Any) -> tuple[Any, Any]:
+    """Two branches go forward times `2 * a` and `2 * (1 - a)`, their gradients times `2 * b` and `2 * (1 - b)`, row by row.
+
+    `a` and `b` are uniform around 1/2, from `(1 - strength) / 2` to `(1 + strength) / 2`: the expectation is the plain sum.
+    """
+    first, second = branches
+    shape = (ops.shape(first)[0], *(1 for _ in first.shape[1:]))
+    shares = keras.random.uniform((2, *shape), -1.0, 1.0, dtype="float32", seed=seed)
+    forward, backward = ops.unstack(ops.convert_to_tensor(strength) * shares)
+
+    def shaken(x: Any, ahead: Any, back: Any) -> Any:
+        held = at_least_single(x)
+        return ops.cast(held * (1.0 + back) + ops.stop_gradient(held * (ahead - back)), x.dtype)
+
+    return shaken(first, forward, backward), shaken(second, -forward, -backward)
+
+
 def token_dropout(inputs: Any, rate: Any, seed: Any) -> Any:
     """Dropout of whole steps of (rows, steps, features): `inputs * mask / (1 - rate)` with one draw a step."""
     return dropout(inputs, rate, seed, (None, None, 1))
@@ -872,6 +889,22 @@ TECHNIQUES = (
         function=shake_drop,
         components=(ShakeDrop,),
         stock={ShakeDrop: "rate"},
+    ),
+    Technique(
+        name="shake_shake",
+        place="activations",
+        hook="join",
+        summary="Weighs the two branches of residual blocks against one another by random numbers, others forward than backward, row by row.",
+        helps="Deep residual networks of two branches trained for long: it is as if the branches had been augmented.",
+        hurts="Training is short: it has to learn through much noise.",
+        unit="share of the way from equal weights to any: at 1 a branch weighs from 0 to 2, and both together 2",
+        limits=(0.0, 1.0),
+        range=(0.0, 1.0),
+        scale="linear",
+        acts_on="every Add or Average that joins two branches with as many kernels each, computed from the same",
+        at_inference="nothing: the expectation is the plain model",
+        paper="Gastaldi 2017, Shake-shake regularization",
+        function=shake_shake,
     ),
     Technique(
         name="manifold_mixup",

@@ -13,7 +13,16 @@ from regularity import _keras
 from regularity.catalogue import CATALOGUE, HidesStrengths, add_strength
 from regularity.catalogue.weights import stock_penalty
 from regularity.recipe._optimizing import constrained_axes, take_over
-from regularity.recipe._sites import Site, as_number, component, find_sites, given_strength, narrows, variables_by_path
+from regularity.recipe._sites import (
+    Site,
+    as_number,
+    component,
+    find_sites,
+    given_strength,
+    joins,
+    narrows,
+    variables_by_path,
+)
 from regularity.recipe._step import Acting, TrainingStep, in_step
 
 _NAME = "regularity>Regularized"
@@ -166,6 +175,7 @@ def regularize(
     _add_penalties(applied, layers, sites, values)
     _add_masks(applied, layers, sites, values)
     _add_cell_masks(applied, layers, sites, values)
+    _add_shares_of_branches(applied, model, layers, sites, values)
     for site in sites:
         if in_step(site.technique):
             strength, technique = _add_strength(applied, site, values[site.key]), CATALOGUE[site.technique]
@@ -434,6 +444,28 @@ def _add_cell_masks(
             return technique.function(ones, strength.value, cell.seed_generator)
 
         _keras.with_cell_masks(cell, name, draw)
+
+
+def _add_shares_of_branches(
+    applied: Any, model: Any, layers: Mapping[str, Any], sites: Sequence[Site], values: Mapping[str, float]
+) -> None:
+    """Have the layers of `sites` that join two branches of `model` join them changed in training."""
+
+    def join(layer: Any, ends: tuple[int, int], technique: Any, strength: keras.Variable, generator: Any) -> None:
+        def changed(call: Callable[..., Any], inputs: Any, **kwargs: Any) -> Any:
+            if _keras.is_training(layer):
+                inputs, (first, second) = list(inputs), ends
+                branches = (inputs[first], inputs[second])
+                inputs[first], inputs[second] = technique.function(branches, strength.value, generator)
+            return call(inputs, **kwargs)
+
+        _keras.wrap_call(layer, changed)
+
+    joined = joins(model)
+    for site in sites:
+        if site.kind == "join":
+            strength, generator = _add_strength(applied, site, values[site.key]), _add_generator(applied, site)
+            join(layers[site.path], joined[site.path], CATALOGUE[site.technique], strength, generator)
 
 
 def _add_mixing(applied: Any, layers: Mapping[str, Any], paths: Sequence[str]) -> None:

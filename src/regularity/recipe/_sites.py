@@ -40,8 +40,8 @@ class Site:
     Args:
         technique: Name of the technique.
         path: Path of the variable or layer, such as `encoder/dense/kernel`; unique for the technique; empty for the `model`.
-        kind: A `variable`, a layer's `output` (a penalty on it), a recurrent `cell`, a `layer` that is the technique,
-            `after` a layer, or the whole `model`.
+        kind: A `variable`, a layer's `output` (a penalty on it), a recurrent `cell`, a `join` of branches, a `layer` that
+            is the technique, `after` a layer, or the whole `model`.
         names: What a pattern without a slash is matched with: the layer, those around it, the one a dropout follows.
         given: Strength in the user's model, None where the technique is not there.
         default: Whether a key without a pattern, or a pattern over layer names, reaches it though nothing is given.
@@ -51,7 +51,7 @@ class Site:
 
     technique: str
     path: str
-    kind: Literal["variable", "output", "cell", "layer", "after", "model"]
+    kind: Literal["variable", "output", "cell", "join", "layer", "after", "model"]
     names: tuple[str, ...]
     given: float | None
     default: bool
@@ -162,7 +162,7 @@ def _output_sites(model: Any, technique: Technique, hidden: Mapping[str, "_Hidde
 def _layer_sites(
     model: Any, technique: Technique, hidden: Mapping[str, "_Hidden"], branches: Sequence[tuple[str, Any]]
 ) -> Iterator[Site]:
-    attended = _keras.attention_dropouts(model)
+    attended, joined = _keras.attention_dropouts(model), joins(model) if technique.hook == "join" else {}
     ends = {path: (n + 1) / len(branches) for n, (path, _) in enumerate(branches)}
     for path, layer in _keras.walk(model):
         if not layer.trainable:
@@ -178,6 +178,9 @@ def _layer_sites(
         elif technique.hook == "branch":
             if path in ends:
                 yield Site(technique.name, path, "after", names, None, True, rank, ends[path])
+        elif technique.hook == "join":
+            if path in joined:
+                yield Site(technique.name, path, "join", names, None, True)
         elif path in hidden and component(technique, rank) is not None and not _is_there(technique, hidden[path].noise):
             default = hidden[path].activation or isinstance(layer, technique.behind)
             default = default and not (technique.hook == "structure" and hidden[path].normalized)
@@ -198,15 +201,70 @@ def _is_there(technique: Technique, noise: Sequence[Any]) -> bool:
     )
 
 
-def _branches(model: Any, prefix: str = "") -> list[tuple[str, Any]]:
+def _branches(model: Any) -> list[tuple[str, Any]]:
     """The last layer of each residual branch, in the order of the blocks, with its path.
 
     A branch is what is added to something that it was computed from, or, where both were computed from the same, what
     has more weights on its way.
     """
     found: list[tuple[str, Any]] = []
+    for sum_ in _sums(model):
+        if not isinstance(sum_.layer, keras.layers.Add) or len(sum_.ends) != 2:
+            continue
+        first, second = sum_.kernels
+        last = sum_.ends[int(second > first)]
+        if first != second and sum_.leads_here_alone[int(second > first)] and last.trainable:
+            found.append((sum_.prefix + last.name, last))
+    return found
+
+
+def joins(model: Any) -> dict[str, tuple[int, int]]:
+    """Paths of the layers that join two residual branches, each with which of their inputs these are.
+
+    Branches have as many kernels on their ways, and the third input, where there is one, fewer.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    for sum_ in _sums(model):
+        if len(sum_.ends) > 3:
+            continue
+        *rest, first, second = sorted(range(len(sum_.ends)), key=sum_.kernels.__getitem__)
+        most = sum_.kernels[first]
+        alike = 0 < most == sum_.kernels[second] and all(sum_.kernels[other] < most for other in rest)
+        if (
+            alike
+            and sum_.ways[first] & sum_.ways[second]
+            and sum_.ends[first].trainable
+            and sum_.ends[second].trainable
+        ):
+            found[sum_.prefix + sum_.layer.name] = (first, second)
+    return found
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """A layer that adds up or averages what others put out.
+
+    Args:
+        prefix: Path of the model that it stands in.
+        layer: It.
+        ends: The layers whose outputs it takes.
+        ways: For each of them, what it was computed by, as ids.
+        kernels: For each of them, how many kernels are on its way and on that of no other.
+        leads_here_alone: For each of them, whether nothing else takes its output.
+    """
+
+    prefix: str
+    layer: Any
+    ends: Sequence[Any]
+    ways: Sequence[set[int]]
+    kernels: Sequence[int]
+    leads_here_alone: Sequence[bool]
+
+
+def _sums(model: Any, prefix: str = "") -> Iterator[_Sum]:
+    """The sums of a graph, and of graphs inside it, in the order of the blocks."""
     if not _keras.is_rebuildable(model) or not model.built:
-        return found
+        return
     before, behind = defaultdict(list), defaultdict(list)
     for first, second in _keras.edges(model):
         before[id(second)].append(first)
@@ -216,15 +274,14 @@ def _branches(model: Any, prefix: str = "") -> list[tuple[str, Any]]:
     weights = {id(layer): sum(len(w.shape) >= 2 for w in layer.weights) for layer in model.layers}
     for layer in sorted(model.layers, key=lambda layer: len(ancestors[id(layer)])):
         if isinstance(layer, keras.Model) and layer.trainable:
-            found += _branches(layer, f"{prefix}{layer.name}/")
-        if not isinstance(layer, keras.layers.Add) or len(before[id(layer)]) != 2:
+            yield from _sums(layer, f"{prefix}{layer.name}/")
+        ends = before[id(layer)]
+        if not isinstance(layer, (keras.layers.Add, keras.layers.Average)) or len(ends) < 2:
             continue
-        ways = [ancestors.get(id(end), set()) for end in before[id(layer)]]
-        passed = [sum(weights.get(key, 0) for key in way - ways[1 - i]) for i, way in enumerate(ways)]
-        last = before[id(layer)][int(passed[1] > passed[0])]
-        if passed[0] != passed[1] and behind[id(last)] == [id(layer)] and last.trainable:
-            found.append((prefix + last.name, last))
-    return found
+        ways = [ancestors.get(id(end), set()) for end in ends]
+        alone = [way.difference(*ways[:i], *ways[i + 1 :]) for i, way in enumerate(ways)]
+        kernels = [sum(weights.get(key, 0) for key in way) for way in alone]
+        yield _Sum(prefix, layer, ends, ways, kernels, [behind[id(end)] == [id(layer)] for end in ends])
 
 
 def narrows(model: Any) -> list[str]:
@@ -425,6 +482,8 @@ def _why_none(technique: Technique, model: Any) -> str:
         )
     if technique.hook == "branch":
         return "it has no residual block: no keras.layers.Add of a branch and what the branch was computed from."
+    if technique.hook == "join":
+        return "it has no residual block of two branches: no keras.layers.Add of two with as many kernels each."
     if all(hasattr(kind, "rank") for kind in technique.components) and technique.components:
         return "it has no hidden layer with space or time."
     return "it has no hidden layer, only an output."
