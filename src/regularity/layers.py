@@ -3,6 +3,7 @@
 from regularity.catalogue.activations import (
     AlphaDropout,
     BatchNormalization,
+    ConcreteDropout,
     DropBlock2D,
     Dropout,
     DropPath,
@@ -18,6 +19,7 @@ from regularity.catalogue.activations import (
 __all__ = [
     "AlphaDropout",
     "BatchNormalization",
+    "ConcreteDropout",
     "DropBlock2D",
     "DropPath",
     "Dropout",

@@ -164,6 +164,57 @@ def test_alpha_dropout_is_keras_formula_and_keeps_mean_and_variance():
     assert found.std() == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.parametrize("p", [0.1, 0.4, 0.97])
+def test_concrete_dropout_is_the_authors_program(p):
+    """`concrete_dropout` and its regularizer as in the notebooks of Gal, Hron and Kendall, on the same uniform numbers."""
+    x, eps = drawn((50, 8)), np.finfo("float32").eps
+    u = array(keras.random.uniform((50, 8), dtype="float32", seed=keras.random.SeedGenerator(3)))
+    drop = np.log(p + eps) - np.log(1 - p + eps) + np.log(u + eps) - np.log(1 - u + eps)
+    expected = x * (1 - 1 / (1 + np.exp(-drop / 0.1))) / (1 - p)
+    layer = rg.layers.ConcreteDropout(0.02, seed=3)
+    layer.build(x.shape)
+    layer.logit.assign(np.log(p / (1 - p)))
+    np.testing.assert_allclose(array(layer(x, training=True)), expected, atol=1e-3)
+    (loss,) = layer.losses
+    assert float(array(loss)) == pytest.approx(0.02 * 8 * (p * np.log(p) + (1 - p) * np.log(1 - p)), rel=1e-4)
+    assert float(array(layer.rate)) == pytest.approx(p, rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(4000, 3), (1000, 5, 12), (1000, 2, 3, 12)])
+def test_concrete_dropout_drops_whole_features_at_its_rate(shape):
+    found = noisy("ConcreteDropout", 0.01, np.ones(shape, "float32"))
+    found = found.reshape(shape[0], -1, shape[-1])
+    np.testing.assert_array_equal(found, np.repeat(found[:, :1], found.shape[1], 1))
+    dropped = found[:, 0] < 0.5 / 0.9  # the mask is soft, but symmetric in the logit of what it is drawn by
+    assert stats.binomtest(int(dropped.sum()), dropped.size, 0.1).pvalue > 1e-3
+
+
+def test_concrete_dropout_off_or_at_inference_is_the_identity_to_the_bit_without_a_loss():
+    x, layer = drawn((6, 4)), rg.layers.ConcreteDropout(0.0)
+    np.testing.assert_array_equal(array(layer(x, training=True)), x)
+    assert float(array(layer.losses[0])) == 0
+    layer.strength = 0.3
+    np.testing.assert_array_equal(array(layer(x)), x)
+    assert not layer.losses
+    assert np.abs(array(layer(x, training=True)) - x).max() > 0
+    assert type(layer).from_config(layer.get_config()).get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize("logit", [-80.0, 80.0])
+def test_concrete_dropout_is_finite_at_rates_of_0_and_1_and_in_half_precision(logit, gradient):
+    x = ops.convert_to_tensor(drawn((6, 4)))
+
+    def total(logit):
+        generator = keras.random.SeedGenerator(0)
+        dropped = activations.concrete_dropout(x, 0.1, generator, logit)
+        return ops.sum(dropped) + activations.certainty_of_dropping(logit, 0.1, 4)
+
+    assert np.isfinite(gradient(total, np.float32(logit)))
+    half = noisy("ConcreteDropout", 0.5, array(x).astype("float16"), dtype="float16")
+    assert half.dtype == np.float16
+    assert np.isfinite(half).all()
+
+
 def test_drop_connect_is_dropout_of_weights():
     w = drawn((60, 60))
     found = array(activations.drop_connect(ops.convert_to_tensor(w), 0.4, keras.random.SeedGenerator(0)))

@@ -226,6 +226,35 @@ def test_two_towers_that_share_nothing_are_no_branches() -> None:
         rg.Recipe({"shake_shake": 0.5}).apply(model)
 
 
+@pytest.mark.parametrize(("strength", "learned"), [(10.0, 0.5), (1e-7, 0.0)])
+def test_concrete_dropout_learns_a_rate_between_what_the_entropy_and_what_the_rows_want(
+    strength: float, learned: float
+) -> None:
+    """Much reward for entropy: every other unit goes. None, and rows whose labels can be learned: none goes."""
+    inputs = keras.Input((6,))
+    model = ended(inputs, layers.Dense(8, "relu", name="h")(inputs))
+    applied: Any = rg.Recipe({"concrete_dropout": strength}).apply(model, seed=0)
+    applied.compile(keras.optimizers.Adam(0.05), "sparse_categorical_crossentropy")
+    applied.fit(ROWS, ROWS[:, :3].argmax(1), epochs=80, verbose=0)
+    (layer,) = (layer for layer in applied.layers if isinstance(layer, rg.layers.ConcreteDropout))
+    assert float(layer.rate) == pytest.approx(learned, abs=0.03)
+
+
+@pytest.mark.parametrize("recipe", [{}, {"concrete_dropout": 0.0}, {"l2": 1e-3}])
+def test_concrete_dropout_placed_by_hand_keeps_its_rate_and_leaves_nothing(recipe: dict[str, float]) -> None:
+    model = deep(rg.layers.ConcreteDropout(0.02, seed=1, name="learns"))
+    model.get_layer("learns").logit.assign(-1.0)
+    applied: Any = rg.Recipe(recipe).apply(model, seed=0)
+    assert float(applied.get_layer("learns").logit) == -1
+    fitted(applied, ROWS)
+    assert (float(applied.get_layer("learns").logit) == -1) == (recipe == {"concrete_dropout": 0.0})
+    plain = applied.to_keras()
+    assert type(plain.get_layer("learns")) is layers.Identity
+    np.testing.assert_allclose(plain.predict(ROWS, verbose=0), applied.predict(ROWS, verbose=0), atol=1e-6)
+    (member,) = rg.train(model, ROWS, labels(ROWS), recipe, init="keep", **HOW)
+    np.testing.assert_allclose(member.model.predict(ROWS, verbose=0), plain.predict(ROWS, verbose=0), atol=2e-6)
+
+
 def test_tokens_are_dropped_behind_the_embedding() -> None:
     words = keras.Input((6,), dtype="int32")
     model = ended(words, layers.GlobalAveragePooling1D()(layers.Embedding(11, 4, name="words")(words)))

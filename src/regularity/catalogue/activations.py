@@ -94,6 +94,30 @@ def shake_shake(branches: tuple[Any, Any], strength: Any, seed: Any) -> tuple[An
     return shaken(first, forward, backward), shaken(second, -forward, -backward)
 
 
+# As in the paper: how soft the masks are from which a rate learns, and where it begins.
+_TEMPERATURE = 0.1
+_FIRST_RATE = 0.1
+
+
+def concrete_dropout(inputs: Any, strength: Any, seed: Any, logit: Any) -> Any:
+    """`inputs * (1 - z) / (1 - p)`, `z = sigmoid((logit(p) + logit(u)) / 0.1)`, `u` uniform; a strength of 0 is the identity.
+
+    One draw a row and feature, which space and steps share, so that whole maps go.
+    """
+    shape = (ops.shape(inputs)[0], *(1 for _ in inputs.shape[1:-1]), inputs.shape[-1])
+    u = keras.random.uniform(shape, dtype="float32", seed=seed)
+    u = ops.log(u + keras.config.epsilon()) - ops.log(1.0 - u + keras.config.epsilon())
+    mask, keep = ops.sigmoid(-(logit + u) / _TEMPERATURE), ops.maximum(ops.sigmoid(-logit), 1e-7)
+    dropped = ops.cast(at_least_single(inputs) * mask / keep, inputs.dtype)
+    return ops.where(ops.convert_to_tensor(strength) > 0, dropped, inputs)
+
+
+def certainty_of_dropping(logit: Any, strength: Any, features: int) -> Any:
+    """`strength * features * (p log p + (1 - p) log(1 - p))`: less the entropy of the masks."""
+    p = ops.sigmoid(logit)
+    return strength * features * (p * ops.log_sigmoid(logit) + (1.0 - p) * ops.log_sigmoid(-logit))
+
+
 def token_dropout(inputs: Any, rate: Any, seed: Any) -> Any:
     """Dropout of whole steps of (rows, steps, features): `inputs * mask / (1 - rate)` with one draw a step."""
     return dropout(inputs, rate, seed, (None, None, 1))
@@ -462,6 +486,62 @@ class ShakeDrop(DropPath):
 
 
 @keras.saving.register_keras_serializable(package="regularity")
+class ConcreteDropout(_Noise):
+    """Dropout that learns its rate, which is a weight of the layer; of images and sequences it drops whole features.
+
+    Args:
+        strength: What the entropy of the masks is worth, for each of the features: the paper's is 1 / rows for a
+            cross-entropy. A number from 0 (off) up.
+        seed: Integer seed of the masks; None for one drawn anew.
+
+    Raises:
+        ValueError: If `strength` is negative, NaN or infinite.
+
+    Example:
+        >>> import numpy as np, regularity as rg
+        >>> layer = rg.layers.ConcreteDropout(0.01, seed=0)
+        >>> outputs = layer(np.ones((4, 8)), training=True)
+        >>> round(float(layer.rate), 3)
+        0.1
+
+    Gal, Hron and Kendall, "Concrete dropout", 2017. Of the prior's two parts the one on the weights is left out, which
+    vanishes with the prior's length scale (the authors' programs have 1e-4) and has the form of an L2 penalty.
+    """
+
+    strength = Strength((0.0, math.inf))
+
+    def __init__(self, strength: Any, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+        self.strength = strength
+
+    def build(self, input_shape: Any) -> None:
+        del input_shape
+        first = math.log(_FIRST_RATE / (1 - _FIRST_RATE))
+        start = keras.initializers.Constant(first)
+        self.logit = self.add_weight(shape=(), initializer=start, dtype="float32", autocast=False, name="logit")
+
+    @property
+    def rate(self) -> Any:
+        """The rate that is learned, a number from 0 to 1; None before the layer is built."""
+        return ops.sigmoid(self.logit) if self.built else None
+
+    def call(self, inputs: Any, training: bool | None = False) -> Any:
+        if not self._acts(inputs, training):
+            return inputs
+        self.add_loss(certainty_of_dropping(self.logit, self.strength, inputs.shape[-1]))
+        return concrete_dropout(inputs, self.strength, self.seed_generator, self.logit)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "strength": float(self.strength), "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(package="regularity")
 class TokenDropout(DropPath):
     """Drops whole steps of (rows, steps, features): words behind an embedding, patches of an image.
 
@@ -713,6 +793,24 @@ TECHNIQUES = (
         function=alpha_dropout,
         components=(AlphaDropout,),
         stock={keras.layers.AlphaDropout: "rate", AlphaDropout: "rate"},
+    ),
+    Technique(
+        name="concrete_dropout",
+        place="activations",
+        hook="layer",
+        summary="Dropout that learns the rate of each layer while it trains, against a reward for the entropy of its masks.",
+        helps="Layers want rates of their own, which need not be searched; predictions are to know how sure they are.",
+        hurts="Training is short: rates begin at 0.1 and move slowly; other dropout stands beside it.",
+        unit="what one nat of the entropy of a mask is worth, summed over features; the paper's is 1 / rows for a cross-entropy",
+        limits=(0.0, math.inf),
+        range=(1e-5, 1e-1),
+        scale="log",
+        acts_on=_HIDDEN.format("ConcreteDropout"),
+        at_inference="nothing: the expectation is the plain model",
+        paper="Gal, Hron and Kendall 2017, Concrete dropout",
+        function=concrete_dropout,
+        components=(ConcreteDropout,),
+        stock={ConcreteDropout: "strength"},
     ),
     Technique(
         name="drop_path",

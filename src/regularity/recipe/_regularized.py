@@ -371,11 +371,10 @@ def matching(source: Any, target: Any) -> list[tuple[Any, Any]]:
     there = _keras.by_path(target)
     found = []
     for path, layer in [("", source), *_keras.walk(source)]:
-        if path not in there and _is_ours(layer):
-            continue  # it was put in, and is off there
-        found += zip(
-            _keras.own_variables(layer), _keras.own_variables(there[path]) if path in there else (), strict=True
-        )
+        ours = _keras.own_variables(there[path]) if path in there else []
+        if not ours and _is_ours(layer):
+            continue  # it was put in, or is nothing there
+        found += zip(_keras.own_variables(layer), ours, strict=True)
     return found
 
 

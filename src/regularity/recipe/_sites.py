@@ -11,7 +11,7 @@ import numpy as np
 
 from regularity import _keras
 from regularity.catalogue import CATALOGUE, Technique
-from regularity.catalogue.activations import DropPath
+from regularity.catalogue.activations import ConcreteDropout, DropPath
 
 _NORMALIZATION = (
     keras.layers.BatchNormalization,
@@ -26,6 +26,7 @@ _NOISE = (
     keras.layers.GaussianDropout,
     keras.layers.GaussianNoise,
     keras.layers.AlphaDropout,
+    ConcreteDropout,
     DropPath,
 )
 _MASKABLE = (keras.layers.Dense, keras.layers.EinsumDense, _keras.BaseConv, _keras.BaseDepthwiseConv)
