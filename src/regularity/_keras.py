@@ -796,6 +796,15 @@ def output_rank(layer: Any) -> int | None:
     return None
 
 
+def keeps_shape(layer: Any) -> bool:
+    """Whether a layer of a graph puts out one tensor of the shape of the one that it takes (`_inbound_nodes`)."""
+    shapes = [
+        [tuple(tensor.shape) for tensor in (*node.input_tensors, *node.output_tensors)]
+        for node in getattr(layer, "_inbound_nodes", ())
+    ]
+    return bool(shapes) and all(len(of_call) == 2 and of_call[0] == of_call[1] for of_call in shapes)
+
+
 _ATTENTION = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
 
 

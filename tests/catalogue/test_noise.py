@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from scipy import ndimage, stats
+from scipy import ndimage, special, stats
 
 import regularity as rg
 from regularity.catalogue import activations, batch, gradient, targets, update
@@ -170,7 +170,7 @@ def test_concrete_dropout_is_the_authors_program(p):
     x, eps = drawn((50, 8)), np.finfo("float32").eps
     u = array(keras.random.uniform((50, 8), dtype="float32", seed=keras.random.SeedGenerator(3)))
     drop = np.log(p + eps) - np.log(1 - p + eps) + np.log(u + eps) - np.log(1 - u + eps)
-    expected = x * (1 - 1 / (1 + np.exp(-drop / 0.1))) / (1 - p)
+    expected = x * (1 - special.expit(drop / 0.1)) / (1 - p)
     layer = rg.layers.ConcreteDropout(0.02, seed=3)
     layer.build(x.shape)
     layer.logit.assign(np.log(p / (1 - p)))

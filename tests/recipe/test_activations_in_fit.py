@@ -255,6 +255,71 @@ def test_concrete_dropout_placed_by_hand_keeps_its_rate_and_leaves_nothing(recip
     np.testing.assert_allclose(member.model.predict(ROWS, verbose=0), plain.predict(ROWS, verbose=0), atol=2e-6)
 
 
+@pytest.mark.parametrize("share", [1.0, 0.3])
+@pytest.mark.parametrize("kind", ["dense", "convolution"])
+def test_skips_are_the_residual_network_that_keras_trains(share: float, kind: str) -> None:
+    """Around the layers as wide as what they take, and no others."""
+    wide, rows = (8, ROWS) if kind == "dense" else (4, RANDOM.normal(size=(48, 5, 5, 2)).astype("float32"))
+
+    def layer(width: int, name: str) -> Any:
+        if kind == "dense":
+            return layers.Dense(width, "relu", name=name)
+        return layers.Conv2D(width, 3, padding="same", activation="relu", name=name)
+
+    def stack(skips: bool) -> Any:
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input(rows.shape[1:])
+        x = layer(wide, "a")(inputs)
+        for name in "bc":
+            y = layer(wide, name)(x)
+            x = layers.Add()([y, layers.Rescaling(share)(x)]) if skips else y
+        x = layer(wide - 1, "d")(x)
+        return ended(inputs, layers.Flatten()(x) if kind == "convolution" else x)
+
+    applied: Any = rg.Recipe({"skip": share}).apply(stack(skips=False))
+    assert list(applied.strengths) == ["skip@b", "skip@c"]
+    found = fitted(applied, rows)
+    plain = applied.to_keras()
+    expected = stack(skips=True)
+    same(found, fitted(expected, rows))
+    np.testing.assert_allclose(plain.predict(rows, verbose=0), expected.predict(rows, verbose=0), atol=2e-6)
+    assert any(isinstance(put_in, layers.Rescaling) for put_in in plain.layers) == (share != 1)
+    fitted(plain, rows)
+    same(fitted(applied, rows), plain.get_weights())  # it goes on as the model that it is
+
+
+def test_skips_go_into_stacks_inside_stacks_with_dropout_behind_them() -> None:
+    keras.utils.set_random_seed(0)
+    inner = keras.Sequential([layers.Dense(6, "tanh", name="skip"), layers.Dense(6, "relu", name="h")], name="inner")
+    model = keras.Sequential(
+        [keras.Input((6,)), inner, layers.Dense(6, "relu", name="h_skip"), layers.Dense(3, "softmax")]
+    )
+    model.compile(keras.optimizers.SGD(0.3), "sparse_categorical_crossentropy")
+    recipe = {"skip": 0.5, "skip@inner/h": 0.0, "dropout": 0.3, "drop_connect": 0.2, "batch_normalization@h_skip": 1.0}
+    applied: Any = rg.Recipe(recipe).apply(model, seed=0)
+    assert {k: float(v) for k, v in applied.strengths.items() if k.startswith("skip")} == {
+        "skip@inner/skip": 0.5,
+        "skip@inner/h": 0.0,
+        "skip@h_skip": 0.5,
+    }
+    fitted(applied, ROWS)
+    plain = applied.to_keras()
+    np.testing.assert_allclose(plain.predict(ROWS, verbose=0), applied.predict(ROWS, verbose=0), atol=1e-6)
+    assert sum(isinstance(layer, layers.Add) for layer in (*plain.layers, *plain.get_layer("inner").layers)) == 2
+    (member,) = rg.train(model, ROWS, labels(ROWS), recipe, init="keep", **HOW)
+    same(member.model.get_weights(), plain.get_weights())
+
+
+def test_a_class_of_the_users_is_not_made_a_graph() -> None:
+    class Mine(keras.Sequential):
+        pass
+
+    model = Mine([keras.Input((6,)), layers.Dense(6, "relu"), layers.Dense(3, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match="puts out as much as it takes"):
+        rg.Recipe({"skip": 1.0}).apply(model)
+
+
 def test_tokens_are_dropped_behind_the_embedding() -> None:
     words = keras.Input((6,), dtype="int32")
     model = ended(words, layers.GlobalAveragePooling1D()(layers.Embedding(11, 4, name="words")(words)))

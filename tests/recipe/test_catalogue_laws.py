@@ -67,7 +67,15 @@ def shaken() -> tuple[Any, np.ndarray]:
     return keras.Model(inputs, outputs), np.random.default_rng(0).normal(size=(48, 5)).astype("float32")
 
 
-MODELS = (dense, image, text, shaken)
+def stack() -> tuple[Any, np.ndarray]:
+    """Dense layers one behind the other, of the same width."""
+    keras.utils.set_random_seed(0)
+    hidden = [layers.Dense(8, "relu", name=name) for name in ("one", "two", "three")]
+    model = keras.Sequential([keras.Input((4,)), *hidden, layers.Dense(3, "softmax")])
+    return model, np.random.default_rng(0).normal(size=(48, 4)).astype("float32")
+
+
+MODELS = (dense, image, text, shaken, stack)
 
 # R-Drop compares two passes, which are the same one where nothing is drawn.
 BESIDE = {"r_drop": {"dropout": 0.5}}
@@ -353,6 +361,8 @@ REFUSED = {
     "a neighbour of tokens": ("fgsm", embedding, {}, "takes whole numbers"),
     "maps without space": ("spatial_dropout", lambda: dense()[0], {}, "no hidden layer with space or time"),
     "paths without branches": ("drop_path", lambda: image()[0], {}, "no residual block"),
+    "ways around where widths differ": ("skip", lambda: image()[0], {}, "puts out as much as it takes"),
+    "ways around where there is one": ("skip", lambda: dense()[0], {}, "no branch leads around"),
     "shares without branches": ("shake_shake", lambda: dense()[0], {}, "no residual block of two branches"),
     "two averages": ("swa", lambda: dense()[0], {"optimizer": keras.optimizers.Adam(use_ema=True)}, "use_ema=True"),
 }

@@ -20,6 +20,7 @@ Place = Literal["batch", "activations", "targets", "weights", "gradient", "updat
 #   structure  a layer with weights of its own behind hidden layers             function(inputs, outputs, strength)
 #   layer      a layer behind hidden layers                                     function(inputs, strength, seed)
 #   branch     a layer at the end of residual branches                          function(inputs, strength, seed)
+#   around     a way around hidden layers                                       function(inputs, outputs, strength)
 #   join       two residual branches change together before they are added      function(branches, strength, seed)
 #   output     a penalty on what a layer puts out                               function(outputs, strength)
 #   cell       masks of what recurrent cells take in or remember                function(ones, strength, seed)
@@ -42,7 +43,7 @@ Place = Literal["batch", "activations", "targets", "weights", "gradient", "updat
 #   constraint variables are put right after the step                           function(variable, strength, axis)
 #   average    averages of the weights take their place in the end              function(strength, step, begin, length)
 Hook = Literal[
-    "batch", "structure", "layer", "branch", "join", "output", "cell", "attention", "hidden", "mask", "targets", "rows", "twice", "penalty", "adversary", "slope", "perturb",
+    "batch", "structure", "layer", "branch", "around", "join", "output", "cell", "attention", "hidden", "mask", "targets", "rows", "twice", "penalty", "adversary", "slope", "perturb",
     "noise", "gradients", "decay", "anchor", "after", "constraint", "average"
 ]  # fmt: skip
 
@@ -117,7 +118,7 @@ class Technique:
     def reach(self) -> Literal["model", "layers", "outputs", "cells", "variables"]:
         """What it is given a strength for: each variable, or layer, or the whole training step."""
         of_hook: dict[Hook, Any] = {"output": "outputs", "cell": "cells"}
-        of_hook |= dict.fromkeys(("structure", "layer", "branch", "join", "attention"), "layers")
+        of_hook |= dict.fromkeys(("structure", "layer", "branch", "around", "join", "attention"), "layers")
         of_hook |= dict.fromkeys(("mask", "penalty", "decay", "anchor", "constraint"), "variables")
         if self.hook == "after":
             return "model" if self.whole else "variables"

@@ -608,6 +608,11 @@ def batch_normalization(inputs: Any, normalized: Any, share: Any) -> Any:
     return inputs + ops.cast(share, inputs.dtype) * (normalized - inputs)
 
 
+def skip(inputs: Any, outputs: Any, share: Any) -> Any:
+    """`f(x) + share * x`."""
+    return outputs + ops.cast(share, outputs.dtype) * ops.cast(inputs, outputs.dtype)
+
+
 @keras.saving.register_keras_serializable(package="regularity")
 class BatchNormalization(keras.layers.BatchNormalization, HidesStrengths):
     """Keras's `BatchNormalization` of which a share acts: 0 is the identity, 1 is Keras's layer.
@@ -697,6 +702,22 @@ TECHNIQUES = (
         components=(BatchNormalization,),
         stock={BatchNormalization: "share"},
         fold=_fold_normalization,
+    ),
+    Technique(
+        name="skip",
+        place="activations",
+        hook="around",
+        summary="Adds what a hidden layer takes to what it puts out.",
+        helps="Networks are deep: signals and gradients find a short way, and a layer has only to learn what is to change.",
+        hurts="Networks are shallow, or layers are to forget what they take.",
+        unit="share of its input that is added to the output of a layer",
+        limits=(0.0, 1.0),
+        range=(0.0, 1.0),
+        scale="linear",
+        acts_on="hidden layers with kernels and an activation that put out as much as they take, where no branch leads around them",
+        at_inference="a stock Add of both, behind a Rescaling where the share is not 1; a Sequential model becomes a Functional one",
+        paper="He et al. 2016, Identity mappings in deep residual networks; for tables Kadra et al. 2021, Well-tuned simple nets",
+        function=skip,
     ),
     Technique(
         name="dropout",

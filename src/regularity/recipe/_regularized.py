@@ -175,6 +175,7 @@ def regularize(
     _add_penalties(applied, layers, sites, values)
     _add_masks(applied, layers, sites, values)
     _add_cell_masks(applied, layers, sites, values)
+    _add_skips(applied, layers, sites, values)
     _add_shares_of_branches(applied, model, layers, sites, values)
     for site in sites:
         if in_step(site.technique):
@@ -204,8 +205,18 @@ def _component(site: Site, layer: Any = None) -> Any:
     return next(kind for kind in technique.components if isinstance(layer, kind) or issubclass(kind, type(layer)))
 
 
-def rebuild(model: Any, new: Mapping[str, Sequence[Any]]) -> Any:
-    """Build a model anew from its layers' configurations, with the layers of `new` put in behind the layer at each path."""
+def rebuild(
+    model: Any,
+    new: Mapping[str, Sequence[Any]],
+    around: Mapping[str, Callable[[Any, Any], Any]] = MappingProxyType({}),
+) -> Any:
+    """Build a model anew from its layers' configurations.
+
+    Args:
+        model: The model; where something leads around a layer, a Sequential one becomes Functional.
+        new: The layers to put in behind the layer at each path.
+        around: From what the layer at each path takes and puts out to what takes the place of the latter.
+    """
     copies: dict[int, Any] = {}
 
     def anew(layer: Any, path: str) -> Any:
@@ -215,7 +226,8 @@ def rebuild(model: Any, new: Mapping[str, Sequence[Any]]) -> Any:
         return copies[id(layer)]
 
     def build(model: Any, prefix: str) -> Any:
-        if isinstance(model, keras.Sequential):
+        leads_around = any(prefix + layer.name in around for layer in model.layers)
+        if isinstance(model, keras.Sequential) and not leads_around:
             first = _keras.input_layer(model)
             stack = [] if first is None else [first]
             for layer in model.layers:
@@ -232,12 +244,20 @@ def rebuild(model: Any, new: Mapping[str, Sequence[Any]]) -> Any:
 
         def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
             outputs = operation(*args, **kwargs)
+            if names[id(operation)] in around:
+                outputs = around[names[id(operation)]](args[0], outputs)
             for behind in new.get(names[id(operation)], ()):
                 # what has several outputs, such as an LSTM that returns its state, puts out the sequence first
                 several = isinstance(outputs, (list, tuple))
                 outputs = [behind(outputs[0]), *outputs[1:]] if several else behind(outputs)
             return outputs
 
+        if isinstance(model, keras.Sequential):
+            first = _keras.input_layer(model)
+            last = first
+            for layer in model.layers:
+                last = call(clone(layer), last)
+            return keras.Model(first, last, name=model.name, trainable=model.trainable)
         return _keras.run_graph(model, clone, call)
 
     return build(model, "") if _keras.is_rebuildable(model) else _from_config(model)
@@ -349,12 +369,12 @@ def _same(value: Any, other: Any) -> bool:
     return type(value) is type(other) and np.array_equal(a, b)
 
 
-def put_in_names(given: Any, sites: Sequence[Site]) -> dict[str, str]:
-    """The path of each layer that is put in, by the key of its site; unlike all that are there."""
+def put_in_names(given: Any, sites: Sequence[Site], kind: Literal["after", "around"] = "after") -> dict[str, str]:
+    """The path of each layer that is put in at sites of a kind, by the key of its site; unlike all that are there."""
     taken = {path for path, _ in _keras.walk(given)}
     names = {}
     for site in sites:
-        if site.kind == "after":
+        if site.kind == kind:
             name = f"{site.path}_{site.technique}"
             while name in taken:
                 name += "_"
@@ -443,6 +463,20 @@ def _add_cell_masks(
             return technique.function(ones, strength.value, cell.seed_generator)
 
         _keras.with_cell_masks(cell, name, draw)
+
+
+def _add_skips(applied: Any, layers: Mapping[str, Any], sites: Sequence[Site], values: Mapping[str, float]) -> None:
+    """Have the layers of `sites` put out what a technique makes of what they take and put out."""
+
+    def lead_around(layer: Any, technique: Any, strength: keras.Variable) -> None:
+        def changed(call: Callable[..., Any], inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            return technique.function(inputs, call(inputs, *args, **kwargs), strength.value)
+
+        _keras.wrap_call(layer, changed)
+
+    for site in sites:
+        if site.kind == "around":
+            lead_around(layers[site.path], CATALOGUE[site.technique], _add_strength(applied, site, values[site.key]))
 
 
 def _add_shares_of_branches(
@@ -606,7 +640,13 @@ def _to_keras(applied: Any) -> keras.Model:
         if stock is not None:
             put_in = stock(**name) if CATALOGUE[site.technique].fold else stock(values[site.key], **name)
             new.setdefault(site.path, []).append(put_in)
-    plain = rebuild(given, new)
+    skips = put_in_names(given, sites, "around")
+    around = {
+        site.path: partial(_stock_skip, share=values[site.key], name=skips[site.key].rpartition("/")[2])
+        for site in sites
+        if site.kind == "around" and values[site.key]
+    }
+    plain = rebuild(given, new, around)
     carry_regularizers(given, plain)
     layers = dict(_keras.walk(plain))
     penalties: dict[tuple[str, str], dict[str, float]] = {}
@@ -667,6 +707,13 @@ def _to_keras(applied: Any) -> keras.Model:
             technique.restore(_keras.innermost(plain.optimizer), technique.outside(values[site.key]))
     _keras.innermost(plain.optimizer).build(plain.trainable_variables)  # else a file of it warns when loaded
     return plain
+
+
+def _stock_skip(inputs: Any, outputs: Any, share: float, name: str) -> Any:
+    """A share of what a layer takes added to what it puts out, by layers of Keras's."""
+    if share != 1:
+        inputs = keras.layers.Rescaling(share, name=f"{name}_share")(inputs)
+    return keras.layers.Add(name=name)([outputs, inputs])
 
 
 def _stock_layer(site: Site, layer: Any = None) -> Any:

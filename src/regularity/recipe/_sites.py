@@ -41,8 +41,8 @@ class Site:
     Args:
         technique: Name of the technique.
         path: Path of the variable or layer, such as `encoder/dense/kernel`; unique for the technique; empty for the `model`.
-        kind: A `variable`, a layer's `output` (a penalty on it), a recurrent `cell`, a `join` of branches, a `layer` that
-            is the technique, `after` a layer, or the whole `model`.
+        kind: A `variable`, a layer's `output` (a penalty on it), a recurrent `cell`, a way `around` a layer, a `join` of
+            branches, a `layer` that is the technique, `after` a layer, or the whole `model`.
         names: What a pattern without a slash is matched with: the layer, those around it, the one a dropout follows.
         given: Strength in the user's model, None where the technique is not there.
         default: Whether a key without a pattern, or a pattern over layer names, reaches it though nothing is given.
@@ -52,7 +52,7 @@ class Site:
 
     technique: str
     path: str
-    kind: Literal["variable", "output", "cell", "join", "layer", "after", "model"]
+    kind: Literal["variable", "output", "cell", "around", "join", "layer", "after", "model"]
     names: tuple[str, ...]
     given: float | None
     default: bool
@@ -163,7 +163,8 @@ def _output_sites(model: Any, technique: Technique, hidden: Mapping[str, "_Hidde
 def _layer_sites(
     model: Any, technique: Technique, hidden: Mapping[str, "_Hidden"], branches: Sequence[tuple[str, Any]]
 ) -> Iterator[Site]:
-    attended, joined = _keras.attention_dropouts(model), joins(model) if technique.hook == "join" else {}
+    attended = _keras.attention_dropouts(model)
+    around = _skippable(model) if technique.hook == "around" else joins(model) if technique.hook == "join" else ()
     ends = {path: (n + 1) / len(branches) for n, (path, _) in enumerate(branches)}
     for path, layer in _keras.walk(model):
         if not layer.trainable:
@@ -179,9 +180,9 @@ def _layer_sites(
         elif technique.hook == "branch":
             if path in ends:
                 yield Site(technique.name, path, "after", names, None, True, rank, ends[path])
-        elif technique.hook == "join":
-            if path in joined:
-                yield Site(technique.name, path, "join", names, None, True)
+        elif technique.hook in ("around", "join"):
+            if path in around:
+                yield Site(technique.name, path, technique.hook, names, None, True)
         elif path in hidden and component(technique, rank) is not None and not _is_there(technique, hidden[path].noise):
             default = hidden[path].activation or isinstance(layer, technique.behind)
             default = default and not (technique.hook == "structure" and hidden[path].normalized)
@@ -289,6 +290,19 @@ def narrows(model: Any) -> list[str]:
     """Paths of the hidden activations that train and that all of a graph passes through, once."""
     hidden = dict(_hidden(model))
     return [path for path in _narrows(model) if path in hidden and hidden[path].activation]
+
+
+def _skippable(model: Any) -> list[str]:
+    """Paths of the layers with kernels and an activation around which nothing leads, and that put out what they could take."""
+    layers = {"": model, **dict(_keras.walk(model))}
+
+    def in_a_graph(path: str) -> bool:
+        """A Sequential model becomes a graph, if that does not take a class of the user's from it."""
+        kind = type(layers[path.rpartition("/")[0]])
+        return kind is keras.Sequential or not issubclass(kind, keras.Sequential)
+
+    alike = [path for path in narrows(model) if in_a_graph(path) and _keras.keeps_shape(layers[path])]
+    return [path for path in alike if isinstance(layers[path], _MASKABLE)]
 
 
 def _narrows(model: Any, prefix: str = "") -> Iterator[str]:
@@ -483,6 +497,8 @@ def _why_none(technique: Technique, model: Any) -> str:
         )
     if technique.hook == "branch":
         return "it has no residual block: no keras.layers.Add of a branch and what the branch was computed from."
+    if technique.hook == "around":
+        return "it has no hidden layer that puts out as much as it takes, where no branch leads around it."
     if technique.hook == "join":
         return "it has no residual block of two branches: no keras.layers.Add of two with as many kernels each."
     if all(hasattr(kind, "rank") for kind in technique.components) and technique.components:
