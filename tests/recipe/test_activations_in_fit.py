@@ -390,6 +390,28 @@ def test_members_with_and_without_it_train_in_groups_of_their_own() -> None:
     np.testing.assert_array_equal(members[0].model.get_weights()[0].shape, alone.get_weights()[0].shape)
 
 
+def test_members_with_and_without_a_layer_that_learns_train_in_groups_of_their_own() -> None:
+    recipes = [{}, {"concrete_dropout": 0.01}, {"concrete_dropout": 0.0, "l2": 0.1}]
+    members = rg.train(deep(), ROWS, labels(ROWS), recipes, init="keep", **HOW)
+    for member in members:
+        applied: Any = member.recipe.apply(deep(), seed=0)
+        fitted(applied, ROWS)
+        same(member.model.get_weights(), applied.to_keras().get_weights())
+
+
+@pytest.mark.parametrize("put_in", [rg.layers.BatchNormalization, rg.layers.ConcreteDropout])
+def test_what_is_placed_by_hand_and_learns_is_off_in_a_member_whose_recipe_says_so(put_in: Any) -> None:
+    (technique,) = (name for name, t in rg.techniques().items() if put_in in t.stock)
+    recipes = [{technique: 0.0}, {}]
+    members = rg.train(deep(put_in(0.7, name="p")), ROWS, labels(ROWS), recipes, init="keep", **HOW)
+    for member in members:
+        applied: Any = member.recipe.apply(deep(put_in(0.7, name="p")), seed=0)
+        fitted(applied, ROWS)
+        np.testing.assert_allclose(
+            member.model.predict(ROWS, verbose=0), applied.to_keras().predict(ROWS, verbose=0), atol=2e-6
+        )
+
+
 def test_it_is_put_only_where_no_normalization_stands() -> None:
     model = deep(
         layers.BatchNormalization(), layers.Dense(7, name="g"), layers.BatchNormalization(), layers.ReLU(name="r")

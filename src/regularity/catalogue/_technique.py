@@ -82,6 +82,7 @@ class Technique:
             strength.
         inverted: Whether the strength in a recipe runs the other way: a bound, with None for 'off'. Inside it is 1 / bound.
         of_length: Whether it depends on how long training is, so that a part of a longer training is another thing.
+        learns: Whether its component has weights of its own, of which nothing is left at inference.
         cost: At most about how many times as long as one without a step takes, where it takes more than one gradient or as
             much work. Those from 1.5 up are present or absent: members that have them train apart, so that no other pays.
     """
@@ -112,6 +113,7 @@ class Technique:
     fold: Callable[[Any, float], None] | None = None
     inverted: bool = False
     of_length: bool = False
+    learns: bool = False
     cost: float = 1.0
 
     @property
@@ -127,7 +129,7 @@ class Technique:
     @property
     def apart(self) -> bool:
         """Whether members that have it train apart from those that have not."""
-        return self.cost >= 1.5 or self.hook == "structure"
+        return self.cost >= 1.5 or self.hook == "structure" or self.learns
 
     @property
     def off(self) -> float:

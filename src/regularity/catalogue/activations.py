@@ -832,6 +832,7 @@ TECHNIQUES = (
         function=concrete_dropout,
         components=(ConcreteDropout,),
         stock={ConcreteDropout: "strength"},
+        learns=True,
     ),
     Technique(
         name="drop_path",

@@ -51,7 +51,7 @@ class Member:
         Made from the model that was trained when this is first read, so read it before you change that model.
         """
         sites = sites_of(self._given)
-        values = present(resolve(self.recipe.strengths, sites, self._given))
+        values = present(resolve(self.recipe.strengths, sites, self._given), sites)
         applied = regularize(self._given, sites, values)
         if self.recipe.learning_rate is not None:
             _keras.learning_rate_variable(applied.optimizer).assign(self.recipe.learning_rate)
@@ -159,6 +159,10 @@ class Trainer:
         self._model, self._plan, self._members = model, plan, members
         self._populations: dict[tuple[str, ...], Population] = {}
 
+    @cached_property
+    def _sites(self) -> list[Site]:
+        return sites_of(self._model)
+
     def train(self, tasks: Sequence[Task], verbose: Any = 0) -> list[Outcome]:
         """Train tasks, all with strengths for the same sites, and return what became of them in their order."""
         with Progress(len(tasks), sum(task.epochs for task in tasks), verbose) as progress:
@@ -199,7 +203,8 @@ class Trainer:
         scheduled = {key: name for task in tasks for key, name in task.schedules.items()}
         groups: dict[tuple[str, ...], list[int]] = {}
         for i, task in enumerate(tasks):
-            absent = tuple(k for k in task.strengths if k not in present(task.strengths))
+            there = present(task.strengths, self._sites)
+            absent = tuple(k for k in task.strengths if k not in there)
             groups.setdefault(absent, []).append(i)
         found = []
         for absent, members in groups.items():
@@ -210,8 +215,7 @@ class Trainer:
             schedules = {key: name for key, name in scheduled.items() if key in there[0].strengths}
             name = (*absent, "|", *schedules)
             if name not in self._populations:
-                sites = sites_of(self._model)
-                regularized = regularize(self._model, sites, there[0].strengths, schedules=schedules)
+                regularized = regularize(self._model, self._sites, there[0].strengths, schedules=schedules)
                 self._populations[name] = Population(regularized, self._plan, self._members)
             found.append((members, there, self._populations[name]))
         return found
@@ -223,9 +227,13 @@ def _merged(found: Sequence[tuple[list[int], list[Outcome]]]) -> list[Outcome]:
     return [by_task[i] for i in range(len(by_task))]
 
 
-def present(strengths: Mapping[str, float]) -> dict[str, float]:
-    """Strengths without those of techniques that are off and that a model is made without then."""
-    return {k: v for k, v in strengths.items() if v or not CATALOGUE[k.partition("@")[0]].apart}
+def present(strengths: Mapping[str, float], sites: Sequence[Site]) -> dict[str, float]:
+    """Strengths without those of techniques that are off and that a model is made without then.
+
+    What stands in the user's model is there in any case, and has to be told that it is off.
+    """
+    placed = {site.key for site in sites if site.kind == "layer"}
+    return {k: v for k, v in strengths.items() if v or k in placed or not CATALOGUE[k.partition("@")[0]].apart}
 
 
 def strengths_for(model: Any, sites: Sequence[Site], recipes: Sequence[Recipe]) -> list[dict[str, float]]:
