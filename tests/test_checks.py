@@ -56,19 +56,16 @@ def test_codes_and_names_are_given_once_and_in_order():
     assert len(BY_NAME) == len(CHECKS)
 
 
-# A family each, as small as its code allows; the larger members differ in depth and width alone.
+# Members of most families, as small as their code allows; others differ in depth and width alone.
 APPLICATIONS = {
     "ConvNeXtTiny": (32, 32, 3),
     "DenseNet121": (32, 32, 3),
-    "EfficientNetB0": (32, 32, 3),
     "EfficientNetV2B0": (32, 32, 3),
     "InceptionV3": (75, 75, 3),
-    "InceptionResNetV2": (75, 75, 3),
     "MobileNet": (32, 32, 3),
     "MobileNetV2": (32, 32, 3),
     "MobileNetV3Small": (32, 32, 3),
     "NASNetMobile": (32, 32, 3),
-    "ResNet50": (32, 32, 3),
     "ResNet50V2": (32, 32, 3),
     "VGG16": (32, 32, 3),
     "Xception": (71, 71, 3),
@@ -136,6 +133,36 @@ def test_the_model_is_not_touched():
     rg.check(model, **given)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
     assert model.get_config() == config
+
+
+def test_ours_are_looked_at_as_keras_own_are():
+    layers = [
+        keras.layers.Dense(8, kernel_regularizer=rg.regularizers.L2(0.1)),
+        rg.layers.Dropout(0.95),
+        keras.layers.Dense(1),
+    ]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    model.compile("adam", "mse")
+    assert {each.name for each in rg.check(model)} == {"l2-with-an-adaptive-optimizer", "extreme-dropout"}
+    model.layers[0].kernel_regularizer.l2 = 0.0
+    model.layers[1].rate = 0.0
+    assert rg.check(model) == []
+
+
+def test_penalties_of_other_kinds_are_no_l2():
+    kernel = {"kernel_regularizer": keras.regularizers.OrthogonalRegularizer(0.1), "kernel_constraint": "unit_norm"}
+    normalized = [keras.layers.Dense(4, **kernel), keras.layers.BatchNormalization()]
+    odd = keras.layers.Dense(4, kernel_regularizer=lambda kernel: keras.ops.sum(kernel**4))
+    model = keras.Sequential([keras.Input((4,)), *normalized, odd, keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    x = np.ones((8, 4), "float32")
+    assert rg.check(model, x, np.full(8, 1e3, "float32")) == []
+
+
+def test_data_that_do_not_fit_are_refused():
+    model, given = made(BY_NAME["penalty-above-the-data"].bad)
+    with pytest.raises(ValueError, match="rows"):
+        rg.check(model, given["x"], given["y"][:-1])
 
 
 def test_subclassed_models_are_looked_into():

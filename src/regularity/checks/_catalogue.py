@@ -211,11 +211,17 @@ model.compile("sgd", "mse")""",
 model.compile("sgd", "mse")""",
 )  # fmt: skip
 def _normalized(seen: Seen) -> Iterator[Found]:
-    """A penalty on a kernel whose output is normalized right after, where it changes no prediction."""
+    """An L2 penalty on a kernel whose output is normalized right after, where it changes no prediction."""
     for penalty in seen.penalties:
         linear = getattr(penalty.layer, "activation", keras.activations.linear) is keras.activations.linear
         after = list(seen.following(penalty.layer))
-        if linear and len(penalty.variable.shape) > 1 and after and all(isinstance(a, NORMALIZATIONS) for a in after):
+        if (
+            penalty.l2 > 0
+            and linear
+            and len(penalty.variable.shape) > 1
+            and after
+            and all(isinstance(a, NORMALIZATIONS) for a in after)
+        ):
             yield Found(
                 penalty.path, f"{after[0].name} divides by the scale of its output again, so the penalty changes no prediction.",
                 _made(penalty.layer, "without the regularizer"),
@@ -274,7 +280,7 @@ def _constrained(seen: Seen) -> Iterator[Found]:
     kinds = (keras.constraints.UnitNorm, keras.constraints.MaxNorm, keras.constraints.MinMaxNorm)
     for penalty in seen.penalties:
         constraint = getattr(penalty.variable, "constraint", None)
-        if isinstance(constraint, kinds):
+        if isinstance(constraint, kinds) and (penalty.l1 > 0 or penalty.l2 > 0):
             yield Found(
                 penalty.path, f"{type(constraint).__name__} sets the norm that the penalty is to make small.",
                 _made(penalty.layer, "with the constraint or the penalty"),

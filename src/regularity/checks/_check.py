@@ -9,6 +9,7 @@ import keras
 import pandas as pd
 
 from regularity.checks._seen import Seen
+from regularity.data import to_data
 
 _DOCS = "docs/checks/"
 
@@ -119,7 +120,7 @@ def check(model: Any, x: Any = None, y: Any = None, *, callbacks: Sequence[Any] 
 
     Raises:
         TypeError: If `model` is none of Keras's.
-        ValueError: If it has no weights yet.
+        ValueError: If it has no weights yet, or the data don't fit it.
 
     Example:
         >>> import keras, regularity as rg
@@ -138,6 +139,9 @@ def check(model: Any, x: Any = None, y: Any = None, *, callbacks: Sequence[Any] 
         raise ValueError(
             "Expected a model that is built, to look at its weights. Give it an `Input`, or call it once on some rows."
         )
+    if x is not None and y is not None and getattr(model, "optimizer", None) is not None:
+        data = to_data(model, x, y, None, None)
+        x, y = data.x, data.y
     seen = Seen(model, x, y, tuple(callbacks))
     return Findings(_findings(seen, sorted(CHECKS, key=lambda check: check.level != "wrong")))
 

@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 
 from regularity import _keras
 
@@ -110,7 +109,7 @@ class Seen:
 
     @cached_property
     def outputs(self) -> set[int]:
-        """The operations whose outputs are the model's, by identity, the last of them looked through for what stands before."""
+        """The operations whose outputs are the model's, by identity."""
         model = self.model
         if isinstance(model, keras.Sequential):
             return {id(model.layers[-1])} if model.layers else set()
@@ -121,7 +120,7 @@ class Seen:
         """The loss of some rows with the weights as they are: of the data alone, and the penalties; None without data."""
         if self.x is None or self.y is None or self.optimizer is None:
             return None
-        x, y = (keras.tree.map_structure(lambda a: np.asarray(a)[:_SAMPLE], each) for each in (self.x, self.y))
+        x, y = (keras.tree.map_structure(lambda a: a[:_SAMPLE], each) for each in (self.x, self.y))
         outputs = self.model(x, training=False)
         penalty = float(sum(map(float, self.model.losses)))
         return float(self.model.compute_loss(x, y, outputs)) - penalty, penalty
@@ -147,5 +146,4 @@ def strengths(regularizer: Any) -> tuple[float, float]:
     known = [name for name in ("l1", "l2") if hasattr(regularizer, name)]
     if not known:
         return float("nan"), float("nan")
-    one, two = (float(getattr(regularizer, name, 0.0)) for name in ("l1", "l2"))
-    return one, two
+    return float(getattr(regularizer, "l1", 0.0)), float(getattr(regularizer, "l2", 0.0))
