@@ -144,6 +144,20 @@ def test_nothing_is_printed_where_there_is_no_terminal(capfd: pytest.CaptureFixt
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.parametrize("technique", ["batch_normalization", "concrete_dropout"])
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_members_with_callbacks_have_their_models(technique: str, strength: float) -> None:
+    x, y = np.ones((8, 4), "float32"), np.zeros(8, "float32")
+    layers = [keras.layers.Dense(6, "relu", name="hidden"), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    model.compile("sgd", "mse")
+    arguments: dict[str, Any] = {"recipes": {technique: strength}, "epochs": 1, "verbose": 0}
+    (alone,) = rg.train(model, x, y, **arguments, callbacks=[keras.callbacks.Callback()])
+    (member,) = rg.train(model, x, y, **arguments)
+    for ours, theirs in zip(alone.model.get_weights(), member.model.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
 def test_callbacks_see_the_member_that_the_population_trains() -> None:
     random = np.random.default_rng(0)
     x = random.normal(size=(40, 5)).astype("float32")

@@ -50,11 +50,7 @@ class Member:
 
         Made from the model that was trained when this is first read, so read it before you change that model.
         """
-        sites = sites_of(self._given)
-        values = present(resolve(self.recipe.strengths, sites, self._given), sites)
-        applied = regularize(self._given, sites, values)
-        if self.recipe.learning_rate is not None:
-            _keras.learning_rate_variable(applied.optimizer).assign(self.recipe.learning_rate)
+        applied = _applied(self._given, self.recipe)
         for variable, value in zip(as_given(applied), self._weights, strict=True):
             variable.assign(value)
         return applied.to_keras()
@@ -321,11 +317,21 @@ def checked_validation(model: Any, validation: Any) -> _data.Data | None:
     return _data.to_data(model, *validation, name="validation_data")
 
 
+def _applied(model: Any, recipe: Recipe, **how: Any) -> Any:
+    """A model with a recipe, as a population has it: without the layers of techniques that are off and train apart."""
+    sites = sites_of(model)
+    applied = regularize(model, sites, present(resolve(recipe.strengths, sites, model), sites), **how)
+    if recipe.learning_rate is not None:
+        _keras.learning_rate_variable(applied.optimizer).assign(recipe.learning_rate)
+    return applied
+
+
 def _fit_alone(
     model: Any, recipe: Recipe, seed: int, epochs: int, plan: Plan, callbacks: Sequence[Any], verbose: Any
 ) -> Member:
     """Train one member with Keras's own `fit`, for callbacks to watch."""
-    applied = recipe.apply(model, init="fresh" if plan.fresh else "keep", seed=seed)
+    schedules = schedules_of(recipe, sites_of(model), model)
+    applied = _applied(model, recipe, schedules=schedules, init="fresh" if plan.fresh else "keep", seed=seed)
     data = _InOrder(plan, seed) if isinstance(plan.data, _data.Data) else plan.data
     history = applied.fit(  # type: ignore[attr-defined]
         data,
