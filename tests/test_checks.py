@@ -104,6 +104,41 @@ def test_what_a_check_says_has_no_effect_has_none():
     assert np.abs(mixed - images).max() > 0.1  # images alone are taken, and mixed
 
 
+def test_a_regularizer_that_was_exchanged_or_taken_away_is_not_what_the_loss_has():
+    hidden = keras.layers.Dense(8, kernel_regularizer=keras.regularizers.L2(0.01))
+    model = keras.Sequential([keras.Input((4,)), hidden, keras.layers.Dense(1)])
+    before = float(sum(model.losses))
+    for late, said in (
+        (keras.regularizers.L2(1.0), "is L2(1), the loss has L2(0.01)"),
+        (None, "is None, the loss has L2"),
+    ):
+        hidden.kernel_regularizer = late
+        (finding,) = rg.check(model)
+        assert finding.name == "regularizer-after-build"
+        assert said in finding.why
+        assert float(sum(model.losses)) == before
+    exec(finding.mend, {"layer": hidden})
+    assert model.losses == []
+    assert rg.check(model) == []
+    hidden.kernel_regularizer, hidden.kernel.regularizer = "l2", keras.regularizers.L2(0.01)  # the same in other words
+    assert rg.check(model) == []
+
+
+@pytest.mark.parametrize(
+    ("layer", "slot"),
+    [
+        (keras.layers.DepthwiseConv2D(3), "depthwise_regularizer"),
+        (keras.layers.SeparableConv2D(3, 3), "depthwise_regularizer"),
+        (keras.layers.SeparableConv2D(3, 3), "pointwise_regularizer"),
+    ],
+)
+def test_slots_are_known_whose_weights_have_another_name(layer, slot):
+    model = keras.Sequential([keras.Input((8, 8, 3)), layer])
+    setattr(layer, slot, keras.regularizers.L2(0.1))
+    assert model.losses == []
+    assert [each.name for each in rg.check(model)] == ["regularizer-after-build"]
+
+
 def test_layers_of_nested_models_are_found_by_their_paths():
     inner = keras.Sequential([keras.Input((8,)), keras.layers.Dense(8, name="late")], name="inner")
     inner.layers[0].kernel_regularizer = keras.regularizers.L1(0.1)

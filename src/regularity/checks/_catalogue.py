@@ -39,8 +39,9 @@ def _check(code: str, name: str, level: Any, **texts: str) -> Callable[[Any], An
 
 @_check(
     "RG101", "regularizer-after-build", "wrong",
-    why="Keras reads `kernel_regularizer` and its like once, when the layer makes its weights. Set later it stands in "
-    "`get_config`, so that it looks right, but the loss never has it; only a copy, or the model saved and loaded, does.",
+    why="Keras reads `kernel_regularizer` and its like once, when the layer makes its weights. Set later, exchanged or taken "
+    "away, it stands so in `get_config` and looks right, but the loss has what was there before; only a copy, or the model "
+    "saved and loaded, follows it.",
     fine="Never: what it says and what it does differ.",
     bad="""model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(1)])
 model.layers[0].kernel_regularizer = keras.regularizers.L2(0.01)""",
@@ -49,14 +50,17 @@ model.compile("sgd", "mse")
 model = rg.Recipe({"l2": 0.01}).apply(model)""",
 )  # fmt: skip
 def _after_build(seen: Seen) -> Iterator[Found]:
-    """A regularizer that was set after the layer made its weights, and so has no effect."""
+    """A regularizer that was set, exchanged or taken away after the layer made its weights, which has no effect."""
     for path, layer, slot, variable in _slots(seen):
-        if variable.regularizer is None and not _is_depthwise(layer, slot):
-            yield Found(
-                path,
-                f"`{slot}` was set after the layer was built, so the loss does not have it.",
-                _recipe_for(layer, slot),
-            )
+        says, does = getattr(layer, slot), variable.regularizer
+        if _is_depthwise(layer, slot) or _is_same(says, does):
+            continue
+        if does is None:
+            why = f"`{slot}` was set after the layer was built, so the loss does not have it."
+            yield Found(path, why, _recipe_for(layer, slot))
+        elif _keras.is_of_keras(layer) and not isinstance(seen.model, Regularized):  # these put in what they like
+            why = f"`{slot}` is {_in_words(says)}, the loss has {_in_words(does)}: one was changed after the layer was built."
+            yield Found(path, why, f"layer.{variable.name}.regularizer = layer.{slot}  # then compile again")
 
 
 @_check(
@@ -461,15 +465,36 @@ def _data_size(seen: Seen) -> Iterator[Found]:
 
 
 def _slots(seen: Seen) -> Iterator[tuple[str, Any, str, Any]]:
-    """Each slot of a layer that has a regularizer, with the variable that it is for."""
+    """Each slot of a layer for a regularizer, with the variable that it is for."""
     for path, layer in seen.layers:
-        for slot, regularizer in vars(layer).items():
+        for slot in vars(layer):
             name = slot.removesuffix("_regularizer")
-            if slot == name or slot.startswith("_") or slot == "activity_regularizer" or regularizer is None:
+            if slot == name or slot.startswith("_") or slot == "activity_regularizer":
                 continue
-            variable = getattr(layer, name, None)
-            if isinstance(variable, keras.Variable):
+            names = (name, f"{name}_kernel", *(["kernel"] if name == "depthwise" else []))
+            variables = (getattr(layer, each, None) for each in names)
+            variable = next((each for each in variables if isinstance(each, keras.Variable)), None)
+            if variable is not None:
                 yield path, layer, slot, variable
+
+
+def _is_same(says: Any, does: Any) -> bool:
+    """Whether two regularizers penalize alike; Keras takes their names too."""
+    if says is None or does is None:
+        return says is does
+    says = keras.regularizers.get(says)
+    return says is does or (
+        type(says) is type(does) and hasattr(says, "get_config") and says.get_config() == does.get_config()
+    )
+
+
+def _in_words(regularizer: Any) -> str:
+    """A regularizer with its strengths, where these are known."""
+    if regularizer is None:
+        return "None"
+    regularizer = keras.regularizers.get(regularizer)
+    known = [f"{getattr(regularizer, name):g}" for name in ("l1", "l2") if hasattr(regularizer, name)]
+    return f"{type(regularizer).__name__}({', '.join(known)})"
 
 
 def _is_depthwise(layer: Any, slot: str) -> bool:
