@@ -139,6 +139,65 @@ def test_slots_are_known_whose_weights_have_another_name(layer, slot):
     assert [each.name for each in rg.check(model)] == ["regularizer-after-build"]
 
 
+LAYERS = keras.layers
+L2 = {"kernel_regularizer": "l2"}
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [LAYERS.Dense(8, **L2), LAYERS.BatchNormalization(trainable=False)],  # normalizes by what it has
+        [LAYERS.Dense(8, "relu"), LAYERS.Dropout(0.5), LAYERS.BatchNormalization(trainable=False)],
+        [LAYERS.Dense(8, "relu"), LAYERS.Dropout(0.05), LAYERS.BatchNormalization()],
+        [LAYERS.Reshape((2, 4)), LAYERS.PReLU(alpha_regularizer="l2"), LAYERS.BatchNormalization(), LAYERS.Flatten()],
+        [LAYERS.Dense(8, "relu", kernel_regularizer="l1", kernel_constraint="max_norm")],  # sparse, and bounded
+        [LAYERS.Dense(8, "relu", kernel_regularizer="l2", kernel_constraint="non_neg")],
+        [LAYERS.Reshape((2, 4)), LAYERS.LSTM(8, "relu", recurrent_dropout=0.2)],  # has no fused kernel anyway
+        [LAYERS.Reshape((2, 4)), LAYERS.GRU(8, recurrent_dropout=0.2, reset_after=False)],
+    ],
+)
+def test_what_looks_alike_and_is_fine_is_left_in_peace(layers):
+    model = keras.Sequential([keras.Input((8,)), *layers, LAYERS.Dense(1)])
+    model.compile("sgd", "mse")
+    assert rg.check(model) == []
+
+
+def test_what_is_normalized_and_put_out_too_is_penalized_for_a_reason():
+    inputs = keras.Input((4,))
+    features = LAYERS.Dense(8, **L2)(inputs)
+    model = keras.Model(inputs, [LAYERS.BatchNormalization()(features), features])
+    assert rg.check(model) == []
+
+
+def test_frozen_layers_are_one_finding():
+    hidden = [LAYERS.Dense(4, "relu", name=f"d{i}", **L2) for i in range(5)]
+    backbone = keras.Sequential([keras.Input((4,)), *hidden], name="base")
+    backbone.trainable = False
+    (finding,) = rg.check(keras.Sequential([backbone, LAYERS.Dense(1)]))
+    assert (finding.name, finding.layer) == ("penalty-on-frozen-weights", "base/d0, base/d1, base/d2 and 2 more")
+
+
+@pytest.mark.parametrize(("shape", "found"), [((3,), []), ((), ["mixed-images-in-the-model"])])
+def test_a_graph_that_mixes_images_with_their_labels_needs_them_one_hot(shape, found):
+    images, labels = keras.Input((8, 8, 3)), keras.Input(shape)
+    mixed = LAYERS.MixUp()({"images": images, "labels": labels})
+    assert [each.name for each in rg.check(keras.Model([images, labels], mixed))] == found
+
+
+def test_a_checkpoint_of_every_epoch_watches_nothing():
+    model, _ = made(BY_NAME["watches-the-penalty"].good)
+    assert rg.check(model, callbacks=[keras.callbacks.ModelCheckpoint("a.keras")]) == []
+    best = keras.callbacks.ModelCheckpoint("a.keras", save_best_only=True)
+    assert [each.name for each in rg.check(model, callbacks=[best])] == ["watches-the-penalty"]
+
+
+def test_penalties_above_the_data_are_news_before_training_alone():
+    model, given = made(BY_NAME["penalty-above-the-data"].bad)
+    model.fit(**given, verbose=0)
+    assert model.evaluate(**given, verbose=0) > 1
+    assert rg.check(model, **given) == []
+
+
 def test_layers_of_nested_models_are_found_by_their_paths():
     inner = keras.Sequential([keras.Input((8,)), keras.layers.Dense(8, name="late")], name="inner")
     inner.layers[0].kernel_regularizer = keras.regularizers.L1(0.1)

@@ -805,6 +805,24 @@ def keeps_shape(layer: Any) -> bool:
     return bool(shapes) and all(len(of_call) == 2 and of_call[0] == of_call[1] for of_call in shapes)
 
 
+def taken_shapes(layer: Any) -> list[list[tuple[int | None, ...]]]:
+    """The shapes of what a layer of a graph takes, in each of its calls (`_inbound_nodes`)."""
+    return [[tuple(tensor.shape) for tensor in node.input_tensors] for node in getattr(layer, "_inbound_nodes", ())]
+
+
+def loses_fused_kernel(layer: Any) -> bool:
+    """Whether nothing but its `recurrent_dropout` keeps an LSTM or GRU from the fused kernel of a GPU (`cudnn_ok`)."""
+    return (
+        float(layer.recurrent_dropout) > 0
+        and layer.use_cudnn in (True, "auto")
+        and layer.activation is keras.activations.tanh
+        and layer.recurrent_activation is keras.activations.sigmoid
+        and layer.use_bias
+        and not layer.unroll
+        and getattr(layer, "reset_after", True)
+    )
+
+
 _ATTENTION = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
 
 

@@ -21,6 +21,7 @@ _ADAPTIVE = tuple(
     for name in ("Adam", "RMSprop", "Adagrad", "Adadelta", "Adamax", "Nadam", "Lamb", "Adafactor")
 )
 _MOST, _LEAST = 0.9, 0.001  # a rate of dropout beyond which hardly anything, or nothing, is left
+_SHIFTS = 0.1  # a rate of dropout from which on it shifts the statistics of a normalization
 _FAR = 30.0  # times a prior may be wider or narrower than the weights are
 
 
@@ -86,7 +87,8 @@ def _depthwise(seen: Seen) -> Iterator[Found]:
 
 @_check(
     "RG103", "penalty-on-frozen-weights", "doubtful",
-    why="Keras adds up penalties over trainable weights alone. A frozen layer keeps its regularizer, and adds nothing.",
+    why="Keras adds up penalties over trainable weights alone. A frozen layer keeps its regularizer, and adds nothing; only its "
+    "`activity_regularizer` still counts.",
     fine="While the layer is frozen on purpose and thawed later: then the penalty comes with it.",
     bad="""layer = keras.layers.Dense(8, kernel_regularizer="l2", trainable=False)
 model = keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(1)])""",
@@ -96,22 +98,24 @@ model = keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(1)])""",
 def _frozen(seen: Seen) -> Iterator[Found]:
     """A regularizer on weights that are frozen, which adds nothing to the loss."""
     trained = {id(variable) for variable in seen.model.trainable_variables}
-    for path, layer in seen.layers:
-        frozen = [v for v in _keras.own_variables(layer) if getattr(v, "regularizer", None) and id(v) not in trained]
-        if frozen:
-            yield Found(
-                path,
-                f"Its {frozen[0].name} is frozen, so its penalty is not in the loss.",
-                _made(layer, "with trainable=True, or without the regularizer"),
-            )
+    frozen = [
+        path
+        for path, layer in seen.layers
+        if any(getattr(v, "regularizer", None) and id(v) not in trained for v in _keras.own_variables(layer))
+    ]
+    if frozen:
+        yield Found(
+            _some(frozen), "What is frozen is not penalized: the loss does not have these regularizers.",
+            "layer.trainable = True  # then compile again; or make it without the regularizer",
+        )  # fmt: skip
 
 
 @_check(
     "RG104", "mixed-images-in-the-model", "wrong",
     why="`MixUp` and `CutMix` mix two images and their labels, which they take as a dict with one-hot labels. In a model "
-    "they see the images alone: these are mixed, and each keeps the label of its first half. Whole-number labels in the "
-    "dict come back as a matrix of nonsense.",
-    fine="Never.",
+    "they see the images alone: these are mixed, and each keeps the label of its first half. Labels of one whole number a row "
+    "come back as a matrix of nonsense.",
+    fine="In a graph that takes images and one-hot labels and puts out both; that is not reported.",
     bad="""model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.MixUp(), keras.layers.Flatten(), keras.layers.Dense(2)])""",
     good="""model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax")])
 model.compile("sgd", "sparse_categorical_crossentropy")
@@ -122,8 +126,12 @@ def _mixed(seen: Seen) -> Iterator[Found]:
     for path, layer in seen.layers:
         if isinstance(layer, (keras.layers.MixUp, keras.layers.CutMix)):
             name = type(layer).__name__.lower()
+            ranks = {rank for shapes in _keras.taken_shapes(layer) for rank in map(len, shapes)}
+            if len(ranks) > 1 and 1 not in ranks:  # of images, and of labels that are one-hot
+                continue
+            alone = "It mixes the images of a batch and leaves their labels as they are."
             yield Found(
-                path, "It mixes the images of a batch and leaves their labels as they are.",
+                path, "It takes labels of one number a row, of which it makes nonsense." if 1 in ranks else alone,
                 f'model = rg.Recipe({{"{name}": 0.2}}).apply(model)  # with {path!r} left out',
             )  # fmt: skip
 
@@ -217,15 +225,11 @@ model.compile("sgd", "mse")""",
 def _normalized(seen: Seen) -> Iterator[Found]:
     """An L2 penalty on a kernel whose output is normalized right after, where it changes no prediction."""
     for penalty in seen.penalties:
-        linear = getattr(penalty.layer, "activation", keras.activations.linear) is keras.activations.linear
-        after = list(seen.following(penalty.layer))
-        if (
-            penalty.l2 > 0
-            and linear
-            and len(penalty.variable.shape) > 1
-            and after
-            and all(isinstance(a, NORMALIZATIONS) for a in after)
-        ):
+        layer, kernel, after = penalty.layer, penalty.variable, list(seen.following(penalty.layer))
+        linear = getattr(layer, "activation", keras.activations.linear) is keras.activations.linear
+        scales = linear and len(kernel.shape) > 1 and not isinstance(layer, keras.layers.PReLU)
+        undone = after and all(isinstance(a, NORMALIZATIONS) and not _is_fixed(a) for a in after)
+        if penalty.l2 > 0 and scales and undone and id(layer) not in seen.outputs:
             yield Found(
                 penalty.path, f"{after[0].name} divides by the scale of its output again, so the penalty changes no prediction.",
                 _made(penalty.layer, "without the regularizer"),
@@ -237,15 +241,15 @@ def _normalized(seen: Seen) -> Iterator[Found]:
     why="Dropout changes the variance of what it hands on while training, not at inference; the batch normalization after it "
     'has learnt the variance of training, and shifts every prediction (Li et al. 2019, "Understanding the disharmony between '
     'dropout and batch normalization by variance shift").',
-    fine="At rates below 0.1 the shift is small.",
+    fine="At rates below 0.1 the shift is small; that is not reported.",
     bad="""model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.Dropout(0.5), keras.layers.BatchNormalization(), keras.layers.Dense(1)])""",
     good="""model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.BatchNormalization(), keras.layers.Dropout(0.5), keras.layers.Dense(1)])""",
 )  # fmt: skip
 def _variance_shift(seen: Seen) -> Iterator[Found]:
     """Dropout right before a batch normalization, whose statistics then differ between training and inference."""
-    for path, layer, _ in _dropouts(seen):
+    for path, layer, rate in _dropouts(seen):
         for after in seen.following(layer, ACTIVATIONS):
-            if isinstance(after, keras.layers.BatchNormalization):
+            if isinstance(after, keras.layers.BatchNormalization) and not _is_fixed(after) and rate >= _SHIFTS:
                 yield Found(
                     path,
                     f"{after.name} learns a variance that there is in training alone.",
@@ -273,18 +277,19 @@ def _after_output(seen: Seen) -> Iterator[Found]:
 
 @_check(
     "RG207", "constraint-and-penalty", "doubtful",
-    why="A unit norm is put back after every step, so that a penalty on the norm does nothing; a maximum norm and a penalty "
-    "both bound the same norm, and the tighter one alone counts.",
-    fine="Non-negative weights may be penalized as others are; that is not reported.",
+    why="A unit norm is put back after every step, so that an L2 penalty does nothing; a maximum norm and an L2 penalty both "
+    "bound the same norm: where one is tight, the other hardly counts.",
+    fine="Non-negative weights may be penalized as others are, and an L1 penalty makes weights sparse within any norm; neither "
+    "is reported.",
     bad="""model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu", kernel_regularizer="l2", kernel_constraint="unit_norm"), keras.layers.Dense(1)])""",
     good="""model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu", kernel_constraint="unit_norm"), keras.layers.Dense(1)])""",
 )  # fmt: skip
 def _constrained(seen: Seen) -> Iterator[Found]:
-    """A constraint on the norm of weights that are penalized besides."""
+    """A constraint on the norm of weights that have an L2 penalty besides."""
     kinds = (keras.constraints.UnitNorm, keras.constraints.MaxNorm, keras.constraints.MinMaxNorm)
     for penalty in seen.penalties:
         constraint = getattr(penalty.variable, "constraint", None)
-        if isinstance(constraint, kinds) and (penalty.l1 > 0 or penalty.l2 > 0):
+        if isinstance(constraint, kinds) and penalty.l2 > 0:
             yield Found(
                 penalty.path, f"{type(constraint).__name__} sets the norm that the penalty is to make small.",
                 _made(penalty.layer, "with the constraint or the penalty"),
@@ -295,14 +300,15 @@ def _constrained(seen: Seen) -> Iterator[Found]:
     "RG208", "recurrent-dropout-is-slow", "doubtful",
     why="The fused kernels of LSTM and GRU on a GPU have no dropout inside the recurrence: with `recurrent_dropout` above 0 "
     "Keras takes its own loop, several times slower, and says nothing.",
-    fine="On a CPU, which has no such kernel, and where it helps enough to be waited for.",
+    fine="On a CPU, which has no such kernel, and where it helps enough to be waited for. Layers that have no such kernel anyway, "
+    "as with another activation or without bias, are not reported.",
     bad="""model = keras.Sequential([keras.Input((5, 4)), keras.layers.LSTM(8, recurrent_dropout=0.2), keras.layers.Dense(1)])""",
     good="""model = keras.Sequential([keras.Input((5, 4)), keras.layers.LSTM(8, dropout=0.2), keras.layers.Dense(1)])""",
 )  # fmt: skip
 def _slow(seen: Seen) -> Iterator[Found]:
     """Dropout inside a recurrence, for which Keras leaves the fast kernel of a GPU."""
     for path, layer in seen.layers:
-        if isinstance(layer, (keras.layers.LSTM, keras.layers.GRU)) and float(layer.recurrent_dropout) > 0:
+        if isinstance(layer, (keras.layers.LSTM, keras.layers.GRU)) and _keras.loses_fused_kernel(layer):
             yield Found(
                 path, f"recurrent_dropout={float(layer.recurrent_dropout):g} keeps it from the fused kernel of a GPU.",
                 f"keras.layers.{type(layer).__name__}({layer.units}, dropout={float(layer.recurrent_dropout):g})",
@@ -328,7 +334,8 @@ callbacks = [keras.callbacks.EarlyStopping("val_mse", mode="min", restore_best_w
 def _watched(seen: Seen) -> Iterator[Found]:
     """A callback that watches a loss with penalties in it."""
     for callback in seen.callbacks:
-        if seen.penalizes and getattr(callback, "monitor", None) in ("loss", "val_loss"):
+        watches = getattr(callback, "save_best_only", True)  # else a checkpoint has a monitor and never looks
+        if watches and seen.penalizes and getattr(callback, "monitor", None) in ("loss", "val_loss"):
             yield Found(
                 type(callback).__name__, f"It watches `{callback.monitor}`, which holds the penalty.",
                 f'keras.callbacks.{type(callback).__name__}(monitor="val_" + metric, mode=...)  # of a metric',
@@ -351,7 +358,7 @@ def _last_weights(seen: Seen) -> Iterator[Found]:
     for callback in seen.callbacks:
         if isinstance(callback, keras.callbacks.EarlyStopping) and not callback.restore_best_weights and not kept:
             yield Found(
-                "EarlyStopping", f"It leaves weights from {max(1, callback.patience)} epochs after the best.",
+                "EarlyStopping", f"It leaves weights from epochs after the best: {max(1, callback.patience)} of them.",
                 f"keras.callbacks.EarlyStopping({callback.monitor!r}, patience={callback.patience}, restore_best_weights=True)",
             )  # fmt: skip
 
@@ -407,7 +414,7 @@ def _extreme(seen: Seen) -> Iterator[Found]:
     "RG402", "penalty-above-the-data", "doubtful",
     why="With the weights as they are the penalties are more of the loss than the data: the first thing that training will do "
     "is to make weights small, whatever the rows say.",
-    fine="Where the data's loss is near zero since the model has been trained.",
+    fine="Where the data's loss is near zero since the model has been trained; that is not reported, where its optimizer tells.",
     bad="""model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(64, "relu", kernel_regularizer=keras.regularizers.L2(1.0)), keras.layers.Dense(1)])
 model.compile("sgd", "mse")
 x, y = np.ones((20, 4), "float32"), np.ones(20, "float32")""",
@@ -417,7 +424,8 @@ x, y = np.ones((20, 4), "float32"), np.ones(20, "float32")""",
 )  # fmt: skip
 def _outweighs(seen: Seen) -> Iterator[Found]:
     """Penalties that are more of the loss than the data."""
-    if seen.losses is not None and seen.losses[1] > abs(seen.losses[0]):
+    untrained = seen.optimizer is not None and int(_keras.batches_seen(seen.optimizer)) == 0
+    if untrained and seen.losses is not None and seen.losses[1] > abs(seen.losses[0]):
         data, penalty = seen.losses
         yield Found(
             "loss",
@@ -449,7 +457,7 @@ def _data_size(seen: Seen) -> Iterator[Found]:
         return
     for penalty in seen.penalties:
         size = float(np.sqrt(np.mean(np.square(keras.ops.convert_to_numpy(penalty.variable)))))
-        if not penalty.l2 > 0 or size == 0:
+        if not penalty.l2 > 0 or size == 0 or len(penalty.variable.shape) < 2:  # biases begin at no size of their own
             continue
         expected = (2 * penalty.l2 * seen.rows) ** -0.5
         if not 1 / _FAR < expected / size < _FAR:
@@ -522,6 +530,11 @@ def _dropouts(seen: Seen) -> Iterator[tuple[str, Any, float]]:
             yield path, layer, float(layer.rate)
 
 
+def _is_fixed(normalization: Any) -> bool:
+    """Whether it is a frozen batch normalization, which computes with the statistics that it has."""
+    return isinstance(normalization, keras.layers.BatchNormalization) and not normalization.trainable
+
+
 def _decayed(seen: Seen, variable: Any) -> bool:
     optimizer = seen.optimizer
     return bool(getattr(optimizer, "weight_decay", None)) and _keras.decays(optimizer, variable)
@@ -529,5 +542,8 @@ def _decayed(seen: Seen, variable: Any) -> bool:
 
 def _named(penalties: list[Penalty]) -> str:
     """Their layers in words, not all of many."""
-    paths = list(dict.fromkeys(penalty.path for penalty in penalties))
+    return _some(list(dict.fromkeys(penalty.path for penalty in penalties)))
+
+
+def _some(paths: list[str]) -> str:
     return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
