@@ -229,6 +229,26 @@ def test_the_model_is_not_touched():
     assert model.get_config() == config
 
 
+def test_metrics_take_no_note_of_a_check():
+    inputs = keras.Input((4,))
+    hidden = keras.layers.Dense(4, kernel_regularizer=keras.regularizers.L2(1.0))(inputs)
+    model = keras.Model(inputs, [keras.layers.Dense(1, name=name)(hidden) for name in "ab"])
+    model.compile("sgd", {"a": "mse", "b": "mse"})
+    x, y = np.ones((8, 4), "float32"), {"a": np.ones(8, "float32"), "b": np.ones(8, "float32")}
+    model.evaluate(x, y, verbose=0)
+    before = [metric.result() for metric in model.metrics]
+    assert [each.name for each in rg.check(model, x, y)] == ["penalty-above-the-data"]
+    assert [metric.result() for metric in model.metrics] == before
+
+
+def test_layers_that_are_quantized_or_adapted_are_left_in_peace():
+    quantized, adapted = (keras.layers.Dense(8, kernel_regularizer="l2") for _ in range(2))
+    model = keras.Sequential([keras.Input((8,)), quantized, adapted])
+    quantized.quantize("int8")
+    adapted.enable_lora(2)
+    assert rg.check(model) == []
+
+
 def test_ours_are_looked_at_as_keras_own_are():
     layers = [
         keras.layers.Dense(8, kernel_regularizer=rg.regularizers.L2(0.1)),
@@ -257,6 +277,21 @@ def test_data_that_do_not_fit_are_refused():
     model, given = made(BY_NAME["penalty-above-the-data"].bad)
     with pytest.raises(ValueError, match="rows"):
         rg.check(model, given["x"], given["y"][:-1])
+    with pytest.raises(ValueError, match=r"Expected x of shape \(rows, 4\)"):
+        rg.check(model, given["x"][:, 1:])
+    with pytest.raises(TypeError, match=r"Expected arrays, to count their rows\. Received: list_iterator"):
+        rg.check(model, iter([given["x"]]))
+    with pytest.raises(TypeError, match="Expected x to hold numbers"):
+        rg.check(model, "rows.csv")
+
+
+def test_rows_may_be_lists_and_callbacks_one_or_none():
+    model, given = made(BY_NAME["l2-far-from-the-data-size"].bad)
+    assert [each.name for each in rg.check(model, given["x"].tolist())] == ["l2-far-from-the-data-size"]
+    model, given = made(BY_NAME["early-stopping-keeps-the-last-weights"].bad)
+    (one,) = given["callbacks"]
+    assert [each.name for each in rg.check(model, callbacks=one)] == ["early-stopping-keeps-the-last-weights"]
+    assert rg.check(model, callbacks=None) == []
 
 
 def test_subclassed_models_are_looked_into():

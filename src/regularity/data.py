@@ -95,6 +95,15 @@ def to_data(model: Any, x: Any, y: Any, sample_weight: Any = None, class_weight:
     return Data(data.x, data.y, class_weights(model, data.y, class_weight))
 
 
+def to_inputs(model: Any, x: Any) -> Any:
+    """Convert and check what a model takes, without targets; as `to_data` does, and raising the same."""
+    data = Data(_tree(x, "x"))
+    _check_rows(data, "")
+    _check_finite(data, "")
+    _check_inputs(model, data.x, "x")
+    return data.x
+
+
 _ENDLESS = -1  # what tf.data gives as the number of batches of a stream that repeats for ever
 
 

@@ -101,7 +101,8 @@ def _frozen(seen: Seen) -> Iterator[Found]:
     frozen = [
         path
         for path, layer in seen.layers
-        if any(getattr(v, "regularizer", None) and id(v) not in trained for v in _keras.own_variables(layer))
+        if not getattr(layer, "lora_enabled", False)  # which freezes the kernel, and penalizes what it adds to it
+        and any(getattr(v, "regularizer", None) and id(v) not in trained for v in _keras.own_variables(layer))
     ]
     if frozen:
         yield Found(
@@ -473,9 +474,9 @@ def _data_size(seen: Seen) -> Iterator[Found]:
 
 
 def _slots(seen: Seen) -> Iterator[tuple[str, Any, str, Any]]:
-    """Each slot of a layer for a regularizer, with the variable that it is for."""
+    """Each slot of a layer for a regularizer, with the variable that it is for; quantized layers don't train."""
     for path, layer in seen.layers:
-        for slot in vars(layer):
+        for slot in () if getattr(layer, "quantization_mode", None) else vars(layer):
             name = slot.removesuffix("_regularizer")
             if slot == name or slot.startswith("_") or slot == "activity_regularizer":
                 continue

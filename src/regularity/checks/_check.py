@@ -1,7 +1,7 @@
 """`rg.check`: run every check on a model."""
 
 import html
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
 from typing import Any, Literal, NamedTuple
 
@@ -9,7 +9,7 @@ import keras
 import pandas as pd
 
 from regularity.checks._seen import Seen
-from regularity.data import to_data
+from regularity.data import is_stream, to_data, to_inputs
 
 _DOCS = "docs/checks/"
 
@@ -106,20 +106,20 @@ class Findings(list[Finding]):
         return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
 
 
-def check(model: Any, x: Any = None, y: Any = None, *, callbacks: Sequence[Any] = ()) -> Findings:
+def check(model: Any, x: Any = None, y: Any = None, *, callbacks: Any = ()) -> Findings:
     """Find what is silently wrong with the regularization of a model.
 
     Args:
         model: A Keras model that is built; compiled, or what optimizer and loss do is not looked at. It is not touched.
         x: Rows that it is to train on, or None: then what depends on data is not looked at.
         y: Their targets likewise.
-        callbacks: What `fit` is to be given.
+        callbacks: What `fit` is to be given: one, or a list.
 
     Returns:
         The findings, what is wrong before what is doubtful; none where all is well.
 
     Raises:
-        TypeError: If `model` is none of Keras's.
+        TypeError: If `model` is none of Keras's, or `x` no arrays.
         ValueError: If it has no weights yet, or the data don't fit it.
 
     Example:
@@ -139,10 +139,17 @@ def check(model: Any, x: Any = None, y: Any = None, *, callbacks: Sequence[Any] 
         raise ValueError(
             "Expected a model that is built, to look at its weights. Give it an `Input`, or call it once on some rows."
         )
+    if is_stream(x):
+        raise TypeError(
+            f"Invalid value received for argument `x`. Expected arrays, to count their rows. Received: {type(x).__name__}. "
+            "Give some rows of it, or none."
+        )
     if x is not None and y is not None and getattr(model, "optimizer", None) is not None:
-        data = to_data(model, x, y, None, None)
+        data = to_data(model, x, y)
         x, y = data.x, data.y
-    seen = Seen(model, x, y, tuple(callbacks))
+    elif x is not None:
+        x = to_inputs(model, x)
+    seen = Seen(model, x, y, tuple(each for each in keras.tree.flatten(callbacks) if each is not None))
     return Findings(_findings(seen, sorted(CHECKS, key=lambda check: check.level != "wrong")))
 
 

@@ -121,9 +121,10 @@ class Seen:
         if self.x is None or self.y is None or self.optimizer is None:
             return None
         x, y = (keras.tree.map_structure(lambda a: a[:_SAMPLE], each) for each in (self.x, self.y))
-        outputs = self.model(x, training=False)
-        penalty = float(sum(map(float, self.model.losses)))
-        return float(self.model.compute_loss(x, y, outputs)) - penalty, penalty
+        with keras.StatelessScope([(v, v) for v in self.model.weights]):  # metrics of single outputs would take note
+            outputs = self.model(x, training=False)
+            penalty = float(sum(map(float, self.model.losses)))
+            return float(self.model.compute_loss(x, y, outputs)) - penalty, penalty
 
     @cached_property
     def rows(self) -> int | None:
