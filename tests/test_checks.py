@@ -212,6 +212,46 @@ def test_penalties_above_the_data_are_news_before_training_alone():
     assert rg.check(model, **given) == []
 
 
+def test_a_kernel_before_a_normalization_may_have_any_scale():
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    for normalization in (LAYERS.BatchNormalization(epsilon=1e-7), LAYERS.LayerNormalization(epsilon=1e-7)):
+        hidden = LAYERS.Dense(8)
+        model = keras.Sequential([keras.Input((4,)), hidden, normalization])
+        before = keras.ops.convert_to_numpy(model(x, training=True))
+        hidden.kernel.assign(0.5 * hidden.kernel)
+        assert keras.ops.convert_to_numpy(model(x, training=True)) == pytest.approx(before, abs=1e-3)
+
+
+@pytest.mark.parametrize(("rate", "least"), [(0.0, 0.98), (0.05, 0.93), (0.5, 0.5)])
+def test_dropout_shifts_what_batch_normalization_learns(rate, least):
+    x = np.random.default_rng(0).normal(size=(1024, 16)).astype("float32") + 1
+    model = keras.Sequential([keras.Input((16,)), LAYERS.Dropout(rate), LAYERS.BatchNormalization(momentum=0.5)])
+    for _ in range(30):
+        model(x, training=True)
+    spread = float(keras.ops.convert_to_numpy(model(x)).std(0).mean())
+    assert least < spread < least + 0.1  # 1 is what it is to be
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        LAYERS.LSTM(4, recurrent_dropout=0.95, use_cudnn=False),
+        LAYERS.SimpleRNN(4, dropout=0.95),
+        LAYERS.ConvLSTM1D(4, 1, dropout=0.95, return_sequences=True),
+    ],
+)
+def test_dropout_inside_a_cell_may_be_extreme_too(layer):
+    shape = (5, 6, 2) if isinstance(layer, LAYERS.ConvLSTM1D) else (5, 2)
+    model = keras.Sequential([keras.Input(shape), layer, LAYERS.Dense(1)])
+    assert [(each.name, each.layer) for each in rg.check(model)] == [("extreme-dropout", f"{layer.name}/cell")]
+
+
+def test_dropout_of_attention_may_be_extreme_too():
+    inputs = keras.Input((5, 4))
+    model = keras.Model(inputs, LAYERS.MultiHeadAttention(2, 2, dropout=0.95)(inputs, inputs))
+    assert [each.name for each in rg.check(model)] == ["extreme-dropout"]
+
+
 def test_layers_of_nested_models_are_found_by_their_paths():
     inner = keras.Sequential([keras.Input((8,)), keras.layers.Dense(8, name="late")], name="inner")
     inner.layers[0].kernel_regularizer = keras.regularizers.L1(0.1)

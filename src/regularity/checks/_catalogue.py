@@ -225,16 +225,13 @@ model.compile("sgd", "mse")""",
 )  # fmt: skip
 def _normalized(seen: Seen) -> Iterator[Found]:
     """An L2 penalty on a kernel whose output is normalized right after, where it changes no prediction."""
-    for penalty in seen.penalties:
-        layer, kernel, after = penalty.layer, penalty.variable, list(seen.following(penalty.layer))
-        linear = getattr(layer, "activation", keras.activations.linear) is keras.activations.linear
-        scales = linear and len(kernel.shape) > 1 and not isinstance(layer, keras.layers.PReLU)
-        undone = after and all(isinstance(a, NORMALIZATIONS) and not _is_fixed(a) for a in after)
-        if penalty.l2 > 0 and scales and undone and id(layer) not in seen.outputs:
-            yield Found(
-                penalty.path, f"{after[0].name} divides by the scale of its output again, so the penalty changes no prediction.",
-                _made(penalty.layer, "without the regularizer"),
-            )  # fmt: skip
+    penalized = [penalty for penalty in seen.penalties if penalty.l2 > 0 and _is_normalized(seen, penalty)]
+    if penalized:
+        yield Found(
+            _named(penalized),
+            "A normalization divides by the scale of the output again, so the penalty changes no prediction.",
+            _made(penalized[0].layer, "without the regularizer"),
+        )
 
 
 @_check(
@@ -365,7 +362,7 @@ def _last_weights(seen: Seen) -> Iterator[Found]:
 
 
 @_check(
-    "RG303", "averaged-weights-with-statistics-of-others", "wrong",
+    "RG303", "averaged-weights-with-statistics-of-others", "doubtful",
     why="An average of weights is put in, but the moving means and variances of batch normalization stay those of the weights "
     'that were averaged over: the two never met (Izmailov et al. 2018, "Averaging weights leads to wider optima", '
     "section 3.2, computes them anew).",
@@ -405,7 +402,13 @@ def _stale(seen: Seen) -> Iterator[Found]:
 )  # fmt: skip
 def _extreme(seen: Seen) -> Iterator[Found]:
     """Dropout at a rate at which hardly anything, or nothing, is left out."""
-    for path, _, rate in _dropouts(seen):
+    cells = [
+        (path, float(getattr(layer, name)))
+        for path, layer in seen.layers
+        for name in ("dropout", "recurrent_dropout")
+        if hasattr(layer, "recurrent_dropout") and not isinstance(layer, keras.layers.RNN)  # which has its cell's
+    ]
+    for path, rate in [(path, rate) for path, _, rate in _dropouts(seen)] + [each for each in cells if each[1] > 0]:
         if rate > _MOST or rate < _LEAST:
             why = "hardly anything is left" if rate > _MOST else "hardly anything is left out"
             yield Found(path, f"At a rate of {rate:g} {why}.", 'path = rg.path(model, x, y, technique="dropout")')
@@ -529,6 +532,15 @@ def _dropouts(seen: Seen) -> Iterator[tuple[str, Any, float]]:
     for path, layer in seen.layers:
         if isinstance(layer, DROPOUTS) and float(layer.rate) > 0:
             yield path, layer, float(layer.rate)
+
+
+def _is_normalized(seen: Seen, penalty: Penalty) -> bool:
+    """Whether it is of a kernel that scales its layer's output, and that is normalized wherever it goes."""
+    layer, after = penalty.layer, list(seen.following(penalty.layer))
+    linear = getattr(layer, "activation", keras.activations.linear) is keras.activations.linear
+    scales = linear and len(penalty.variable.shape) > 1 and not isinstance(layer, keras.layers.PReLU)
+    undone = bool(after) and all(isinstance(a, NORMALIZATIONS) and not _is_fixed(a) for a in after)
+    return scales and undone and id(layer) not in seen.outputs
 
 
 def _is_fixed(normalization: Any) -> bool:
