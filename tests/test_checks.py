@@ -252,6 +252,36 @@ def test_dropout_of_attention_may_be_extreme_too():
     assert [each.name for each in rg.check(model)] == ["extreme-dropout"]
 
 
+@pytest.mark.parametrize(("rows", "strength"), [(1_000, 1e-4), (60_000, 1e-4), (60_000, 1e-3), (1_000, 1e-2)])
+def test_usual_strengths_are_not_far_from_the_data_size(rows, strength):
+    l2 = {
+        "kernel_regularizer": keras.regularizers.L2(strength),
+        "kernel_initializer": keras.initializers.Constant(0.01),
+    }
+    layers = [LAYERS.Conv2D(32, 3, activation="relu", **l2), LAYERS.Flatten(), LAYERS.Dense(128, "relu", **l2)]
+    model = keras.Sequential([keras.Input((28, 28, 1)), *layers, LAYERS.Dense(10, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    assert rg.check(model, np.broadcast_to(np.zeros((1, 28, 28, 1), "float32"), (rows, 28, 28, 1))) == []
+
+
+def test_a_model_that_trains_in_a_way_of_its_own_has_no_loss_to_compare_with():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.out = keras.layers.Dense(1, kernel_regularizer=keras.regularizers.L2(10.0))
+
+        def call(self, x):
+            return self.out(x)
+
+        def train_step(self, *arguments):
+            raise NotImplementedError
+
+    model, x, y = Own(), np.ones((8, 4), "float32"), np.ones(8, "float32")
+    model(x)
+    model.compile("sgd")
+    assert rg.check(model, x, y) == []
+
+
 def test_layers_of_nested_models_are_found_by_their_paths():
     inner = keras.Sequential([keras.Input((8,)), keras.layers.Dense(8, name="late")], name="inner")
     inner.layers[0].kernel_regularizer = keras.regularizers.L1(0.1)

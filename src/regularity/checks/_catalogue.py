@@ -22,7 +22,8 @@ _ADAPTIVE = tuple(
 )
 _MOST, _LEAST = 0.9, 0.001  # a rate of dropout beyond which hardly anything, or nothing, is left
 _SHIFTS = 0.1  # a rate of dropout from which on it shifts the statistics of a normalization
-_FAR = 30.0  # times a prior may be wider or narrower than the weights are
+_NOTHING = 0.1  # nats, of all rows together
+_FAR = 30.0  # times a prior may be narrower than the weights are
 
 
 def _check(code: str, name: str, level: Any, **texts: str) -> Callable[[Any], Any]:
@@ -429,7 +430,7 @@ x, y = np.ones((20, 4), "float32"), np.ones(20, "float32")""",
 def _outweighs(seen: Seen) -> Iterator[Found]:
     """Penalties that are more of the loss than the data."""
     untrained = seen.optimizer is not None and int(_keras.batches_seen(seen.optimizer)) == 0
-    if untrained and seen.losses is not None and seen.losses[1] > abs(seen.losses[0]):
+    if untrained and seen.penalizes and seen.losses is not None and seen.losses[1] > abs(seen.losses[0]):
         data, penalty = seen.losses
         yield Found(
             "loss",
@@ -442,7 +443,8 @@ def _outweighs(seen: Seen) -> Iterator[Found]:
     "RG403", "l2-far-from-the-data-size", "doubtful",
     why="A penalty of λ times the sum of squares beside the mean loss of n rows says that weights are expected to spread as a "
     "normal distribution with variance 1 / (2 λ n), if the loss is a negative log-likelihood (Bishop 2006, section 3.3). It "
-    "is reported where that is 30 times wider or narrower than the weights are: then the rows, or the penalty, alone count.",
+    "is reported where that is 30 times narrower than the weights of a layer are, and where all weights together are worth "
+    "less than 0.1 nats over all rows: a model with weights of zero would hardly be more likely before the first row is seen.",
     fine="Where the loss is no log-likelihood, such as a squared error in units of its own.",
     bad="""model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(64, "relu", kernel_regularizer=keras.regularizers.L2(1e-7)), keras.layers.Dense(2, "softmax")])
 model.compile("sgd", "sparse_categorical_crossentropy")
@@ -459,18 +461,21 @@ def _data_size(seen: Seen) -> Iterator[Found]:
         or "crossentropy" not in _keras.loss_name(_keras.compiled_loss(seen.model))
     ):
         return
-    for penalty in seen.penalties:
-        size = float(np.sqrt(np.mean(np.square(keras.ops.convert_to_numpy(penalty.variable)))))
-        if not penalty.l2 > 0 or size == 0 or len(penalty.variable.shape) < 2:  # biases begin at no size of their own
-            continue
-        expected = (2 * penalty.l2 * seen.rows) ** -0.5
-        if not 1 / _FAR < expected / size < _FAR:
-            why = "too weak to matter" if expected > size else "too strong to learn"
-            yield Found(
-                penalty.path,
-                f"L2({penalty.l2:g}) and {seen.rows} rows expect weights of about {expected:.2g}; they are {size:.2g}: {why}.",
-                'path = rg.path(model, x, y, technique="l2")',
+    kernels = [p for p in seen.penalties if p.l2 > 0 and p.l1 == 0 and len(p.variable.shape) > 1]
+    squares = [float(np.sum(np.square(keras.ops.convert_to_numpy(p.variable)))) for p in kernels]
+    nats = seen.rows * sum(p.l2 * square for p, square in zip(kernels, squares, strict=True))
+    mend = 'path = rg.path(model, x, y, technique="l2")'
+    if 0 < nats < _NOTHING:
+        yield Found(
+            _named(kernels), f"Over all {seen.rows} rows it comes to {nats:.2g} nats: too weak to matter.", mend
+        )
+    for penalty, square in zip(kernels, squares, strict=True):
+        size, expected = (square / np.prod(penalty.variable.shape)) ** 0.5, (2 * penalty.l2 * seen.rows) ** -0.5
+        if size > _FAR * expected:
+            why = (
+                f"L2({penalty.l2:g}) and {seen.rows} rows expect weights of about {expected:.2g}; they are {size:.2g}."
             )
+            yield Found(penalty.path, why, mend)
 
 
 # -- what they share ---------------------------------------------------------------------------------------------------
