@@ -212,6 +212,22 @@ def test_penalties_above_the_data_are_news_before_training_alone():
     assert rg.check(model, **given) == []
 
 
+@pytest.mark.parametrize("name", ["Adam", "Lion"])
+def test_an_adaptive_optimizer_decays_less_where_gradients_are_large(name):
+    """Two weights of 1, of which one has gradients of 0.01 and one of 10 besides that of the penalty."""
+    decayed = []
+    for penalty in (0.0, 0.02):
+        weights = keras.Variable(np.ones(2, "float32"))
+        optimizer = getattr(keras.optimizers, name)(0.01)
+        optimizer.build([weights])
+        for step in range(30):
+            gradient = np.array([0.01, 10.0], "float32") * (-1) ** step
+            optimizer.apply([keras.ops.convert_to_tensor(gradient) + penalty * weights], [weights])
+        decayed.append(keras.ops.convert_to_numpy(weights))
+    small, large = decayed[0] - decayed[1]
+    assert small > 0.1 > 0.01 > abs(large)
+
+
 def test_a_kernel_before_a_normalization_may_have_any_scale():
     x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
     for normalization in (LAYERS.BatchNormalization(epsilon=1e-7), LAYERS.LayerNormalization(epsilon=1e-7)):
@@ -446,6 +462,15 @@ def test_command_looks_at_data(run):
     assert run("check", "net.keras")[0] == 0
     code, out, _ = run("check", "net.keras", "data.npz")
     assert (code, "RG402" in out) == (1, True)
+
+
+def test_command_ends_with_2_where_data_are_no_numbers(run):
+    model, _ = made(BY_NAME["penalty-above-the-data"].bad)
+    model.save("net.keras")
+    np.savez("text.npz", x=np.full((3, 4), "a"), y=np.ones(3))
+    code, out, err = run("check", "net.keras", "text.npz")
+    assert (code, out) == (2, "")
+    assert err.startswith("regularity: Expected x to hold numbers.")
 
 
 def test_command_ends_with_0_where_all_is_well_and_with_2_without_a_model(run):

@@ -474,7 +474,7 @@ def check(
     loaded = _model(model)
     try:
         found = rg.check(loaded, x, y)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise _Wrong(str(error)) from error
     if as_json:
         _print_json(found.table.to_dict(orient="records"))

@@ -18,7 +18,7 @@ CHECKS: list[Check] = []
 
 _ADAPTIVE = tuple(
     getattr(keras.optimizers, name)
-    for name in ("Adam", "RMSprop", "Adagrad", "Adadelta", "Adamax", "Nadam", "Lamb", "Adafactor")
+    for name in ("Adam", "RMSprop", "Adagrad", "Adadelta", "Adamax", "Nadam", "Lamb", "Adafactor", "Lion")
 )
 _MOST, _LEAST = 0.9, 0.001  # a rate of dropout beyond which hardly anything, or nothing, is left
 _SHIFTS = 0.1  # a rate of dropout from which on it shifts the statistics of a normalization
@@ -143,9 +143,9 @@ def _mixed(seen: Seen) -> Iterator[Found]:
 
 @_check(
     "RG201", "l2-with-an-adaptive-optimizer", "doubtful",
-    why="An adaptive optimizer divides the gradient of the penalty by the size of past gradients, like all gradients: weights "
-    "with large gradients are decayed less than those with small ones, which is not what L2 means under SGD "
-    '(Loshchilov and Hutter 2019, "Decoupled weight decay regularization").',
+    why="An adaptive optimizer divides the gradient of the penalty by the size of past gradients, like all gradients (Lion takes "
+    "the sign of their sum): weights with large gradients are decayed less than those with small ones, which is not what L2 "
+    'means under SGD (Loshchilov and Hutter 2019, "Decoupled weight decay regularization").',
     fine="Where the strength was tuned with this very optimizer, as a path or a search does.",
     bad="""model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu", kernel_regularizer="l2"), keras.layers.Dense(1)])
 model.compile("adam", "mse")""",
