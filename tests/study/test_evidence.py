@@ -34,18 +34,28 @@ def test_reliability_is_scikit_learns():
     observed, predicted = calibration_curve(y, positive, n_bins=10, strategy="quantile")
     np.testing.assert_allclose(found.bins["predicted"], predicted, atol=1e-12)
     np.testing.assert_allclose(found.bins["observed"], observed, atol=1e-12)
-    assert found.error[0] == pytest.approx(np.abs(observed - predicted).mean())
+    assert found.error == pytest.approx(np.abs(observed - predicted).mean())
 
 
-@pytest.mark.parametrize("off", [0.0, 0.15])
-def test_calibration_error_is_small_only_where_the_words_are_true(off):
-    random = np.random.default_rng(2)
-    sure = random.uniform(0.65, 1, 4000)
-    right = random.uniform(size=4000) < sure - off
-    shown = np.stack([sure, 1 - sure], -1)
-    error, low, high = calibration(shown, np.where(right, 0, 1), "classes").error
-    assert low <= high
-    assert error == pytest.approx(off, abs=0.03)
+@pytest.mark.parametrize(("off", "beyond"), [(0.0, (0, 8)), (0.15, (60, 60))])
+def test_calibration_error_is_beyond_chance_where_words_are_not_true(off, beyond):
+    """A test at 5 %: of 60 draws 3 are beyond it where all is well, and more than 8 once in 300 times."""
+    random, count = np.random.default_rng(2), 0
+    for _ in range(60):
+        sure = random.uniform(0.65, 1, 500)
+        right = random.uniform(size=500) < sure - off
+        found = calibration(np.stack([sure, 1 - sure], -1), np.where(right, 0, 1), "classes")
+        count += found.error > found.chance
+    assert beyond[0] <= count <= beyond[1]
+
+
+def test_numbers_that_are_off_are_beyond_chance():
+    random = np.random.default_rng(4)
+    said = random.normal(size=300)
+    true, half = said + random.normal(size=300), 0.5 * said + random.normal(size=300)
+    found = [calibration(said[:, None], so, "numbers") for so in (true, half)]
+    assert [each.error > each.chance for each in found] == [False, True]
+    assert calibration(np.ones((5, 2)), np.ones((5, 2)), "numbers") is None
 
 
 def test_numbers_are_set_beside_what_was_so():
@@ -109,3 +119,19 @@ def test_the_ablation_is_trained_once(study, monkeypatch):
     mine = study.ablation()
     mine["score"] = 0.0  # what a user has is a copy
     pd.testing.assert_frame_equal(study.ablation(), first)
+
+
+def test_a_technique_is_not_alone_beside_another_learning_rate():
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(40, 4)).astype("float32"), random.normal(size=40).astype("float32")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    space = {"l2": {"strength": None, "schedule": ["constant", "cosine"]}, "learning_rate": (1e-4, 1e-1)}
+    study = rg.search(model, x, y, space, trials=12, folds=4, epochs=1, storage="sqlite://", verbose=0)
+    found = study._evidence.strengths.set_index(["technique", "trial"])["alone"]
+    both = study.table.index[study.table["l2"].notna() & study.table["learning_rate"].notna()]
+    only = study.table.index[study.table["l2"].notna() & study.table["learning_rate"].isna()]
+    assert len(both)
+    assert len(only)
+    assert not found["l2"].loc[both].any()
+    assert found["l2"].loc[only].all()

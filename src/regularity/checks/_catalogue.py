@@ -59,10 +59,10 @@ def _after_build(seen: Seen) -> Iterator[Found]:
             continue
         if does is None:
             why = f"`{slot}` was set after the layer was built, so the loss does not have it."
-            yield Found(path, why, _recipe_for(layer, slot))
+            yield Found(path, why, _anew(variable, slot))
         elif _keras.is_of_keras(layer) and not isinstance(seen.model, Regularized):  # these put in what they like
             why = f"`{slot}` is {_in_words(says)}, the loss has {_in_words(does)}: one was changed after the layer was built."
-            yield Found(path, why, f"layer.{variable.name}.regularizer = layer.{slot}  # then compile again")
+            yield Found(path, why, _anew(variable, slot))
 
 
 @_check(
@@ -160,7 +160,7 @@ def _adaptive(seen: Seen) -> Iterator[Found]:
         yield Found(
             _named(penalized),
             f"{type(seen.optimizer).__name__} weakens an L2 penalty where gradients are large; decoupled decay it does not.",
-            'model = rg.Recipe({"weight_decay": 0.01}).apply(model)  # in place of the penalty',
+            'model = rg.Recipe({"l2": 0.0, "weight_decay": 0.01}).apply(model)',
         )
 
 
@@ -181,7 +181,7 @@ def _both(seen: Seen) -> Iterator[Found]:
         yield Found(
             _named(penalized),
             f"The optimizer decays them by {float(seen.optimizer.weight_decay):g} besides.",
-            "optimizer.exclude_from_weight_decay(var_names=[...])  # or leave out the penalty",
+            'model = rg.Recipe({"l2": 0.0}).apply(model)  # decays, and does not penalize',
         )
 
 
@@ -310,7 +310,7 @@ def _slow(seen: Seen) -> Iterator[Found]:
         if isinstance(layer, (keras.layers.LSTM, keras.layers.GRU)) and _keras.loses_fused_kernel(layer):
             yield Found(
                 path, f"recurrent_dropout={float(layer.recurrent_dropout):g} keeps it from the fused kernel of a GPU.",
-                f"keras.layers.{type(layer).__name__}({layer.units}, dropout={float(layer.recurrent_dropout):g})",
+                _made(layer, "with recurrent_dropout=0.0; dropout, of what it takes, leaves the kernel"),
             )  # fmt: skip
 
 
@@ -337,7 +337,7 @@ def _watched(seen: Seen) -> Iterator[Found]:
         if watches and seen.penalizes and getattr(callback, "monitor", None) in ("loss", "val_loss"):
             yield Found(
                 type(callback).__name__, f"It watches `{callback.monitor}`, which holds the penalty.",
-                f'keras.callbacks.{type(callback).__name__}(monitor="val_" + metric, mode=...)  # of a metric',
+                f'keras.callbacks.{type(callback).__name__}(..., monitor="val_accuracy", mode="max")  # or another metric',
             )  # fmt: skip
 
 
@@ -358,7 +358,7 @@ def _last_weights(seen: Seen) -> Iterator[Found]:
         if isinstance(callback, keras.callbacks.EarlyStopping) and not callback.restore_best_weights and not kept:
             yield Found(
                 "EarlyStopping", f"It leaves weights from epochs after the best: {max(1, callback.patience)} of them.",
-                f"keras.callbacks.EarlyStopping({callback.monitor!r}, patience={callback.patience}, restore_best_weights=True)",
+                "keras.callbacks.EarlyStopping(..., restore_best_weights=True)",
             )  # fmt: skip
 
 
@@ -518,13 +518,8 @@ def _is_depthwise(layer: Any, slot: str) -> bool:
     return slot == "kernel_regularizer" and hasattr(layer, "depthwise_regularizer")
 
 
-def _recipe_for(layer: Any, slot: str) -> str:
-    regularizer = getattr(layer, slot)
-    name = type(regularizer).__name__.lower()
-    known = name in ("l1", "l2") and slot == "kernel_regularizer"
-    strength = float(getattr(regularizer, name)) if known else 0.0
-    key = f'"{name}@{layer.name}": {strength:g}' if known else f'"l2@{layer.name}": 0.01'
-    return f"model = rg.Recipe({{{key}}}).apply(model)"
+def _anew(variable: Any, slot: str) -> str:
+    return f"layer.{variable.name}.regularizer = layer.{slot}  # then compile again"
 
 
 def _made(layer: Any, how: str) -> str:
@@ -544,7 +539,9 @@ def _is_normalized(seen: Seen, penalty: Penalty) -> bool:
     layer, after = penalty.layer, list(seen.following(penalty.layer))
     linear = getattr(layer, "activation", keras.activations.linear) is keras.activations.linear
     scales = linear and len(penalty.variable.shape) > 1 and not isinstance(layer, keras.layers.PReLU)
-    undone = bool(after) and all(isinstance(a, NORMALIZATIONS) and not _is_fixed(a) for a in after)
+    # each feature by its own scale, or all by one, which a bias is not scaled with
+    kinds = NORMALIZATIONS if not getattr(layer, "use_bias", False) else (keras.layers.BatchNormalization,)
+    undone = bool(after) and all(isinstance(a, kinds) and not _is_fixed(a) for a in after)
     return scales and undone and id(layer) not in seen.outputs
 
 

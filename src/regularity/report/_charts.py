@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 _HELD_OUT, _TRAINED, _CHOSEN, _MUTED = "var(--held-out)", "var(--trained)", "var(--chosen)", "var(--muted)"
-_PALETTE = [_CHOSEN, _HELD_OUT, _TRAINED, "var(--fourth)", "var(--fifth)", "var(--sixth)", _MUTED]
+_NAMED = {"all": _CHOSEN, "as given": _TRAINED, "none": _HELD_OUT}
+_OTHERS = ["var(--fourth)", "var(--fifth)", "var(--sixth)", _MUTED]
 _FEW = alt.Axis(tickCount=5)
 _ROLES = {"chosen": _CHOSEN, "as given": _TRAINED, "best tenth": _HELD_OUT, "other": _MUTED}
 
@@ -74,6 +75,8 @@ def curves(rows: pd.DataFrame, score: str) -> dict[str, Any]:
     long = rows.melt(["recipe", "epoch", "stopped"], ["held_out", "train"], "rows", "score")
     long["rows"] = long["rows"].map({"held_out": "held out", "train": "trained on"})
     names = list(dict.fromkeys(rows["recipe"]))
+    others = [name for name in names if name not in _NAMED]
+    colours = _NAMED | {name: _OTHERS[i % len(_OTHERS)] for i, name in enumerate(others)}
     pick = alt.selection_point(fields=["recipe"], bind="legend", name="legend")
     base = (
         alt.Chart(long)
@@ -84,7 +87,7 @@ def curves(rows: pd.DataFrame, score: str) -> dict[str, Any]:
             color=alt.Color(
                 "recipe:N",
                 sort=names,
-                scale=alt.Scale(domain=names, range=[_PALETTE[min(i, 6)] for i in range(len(names))]),
+                scale=alt.Scale(domain=names, range=[colours[name] for name in names]),
                 legend=alt.Legend(orient="top", title=None, columns=3, labelLimit=200),
             ),
             opacity=alt.condition(pick, alt.value(1), alt.value(0.1)),

@@ -108,10 +108,14 @@ def _facts(study: Any) -> dict[str, str]:
     settled, record = study._settled, study._record
     design, members = settled.design, int(study.table["members"].sum())
     judged = "that neither training nor choosing saw" if design.nested else "that the choice did not look at"
+    held = sum(len(fold) for fold in design.folds)
+    apart = "" if design.share else f", beside {settled.data.rows - held} to train on"
+    corrected = (
+        "; errors are corrected for folds that share training rows (Nadeau and Bengio 2003)" if design.share else ""
+    )
     found = {
-        "Judged on": f"{len(design.folds)} folds of {settled.data.rows} rows, {judged}",
-        "Score": f"{study.score_name}, without penalties; errors are corrected for folds that share training rows "
-        "(Nadeau and Bengio 2003)",
+        "Judged on": f"{held} rows in {len(design.folds)} folds, {judged}{apart}",
+        "Score": f"{study.score_name}, without penalties{corrected}",
         "Candidates": f"{len(study.table)}, trained as {members} networks of at most {settled.epochs} epochs, "
         f"{settled.plan.batch_size} rows a step",
         "Choice": "the fewest techniques within one paired standard error of the best; the model as given wins ties",

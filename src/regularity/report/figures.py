@@ -185,7 +185,7 @@ def plot_calibration(study: Any, ax: Any = None) -> Any:
     found = study._evidence.calibration
     if found is None:
         raise ValueError(
-            "Expected a model with one output of classes or numbers, to say how far it can be taken at its word."
+            "Expected a model that predicts one class or one number a row, to say how far it can be taken at its word."
         )
     axes, bins = _axes(ax, (5, 4.5)), found.bins
     ends = [bins["predicted"].min(), bins["predicted"].max()]
@@ -195,7 +195,7 @@ def plot_calibration(study: Any, ax: Any = None) -> Any:
     )
     axes.set_xlabel("predicted" if found.kind == "numbers" else "confidence")
     axes.set_ylabel("observed" if found.kind == "numbers" else "share that was right")
-    axes.set_title("Calibration error {:.3g} [{:.3g}, {:.3g}]".format(*found.error), loc="left", fontsize=11)
+    axes.set_title(f"Calibration error {found.error:.3g}, up to {found.chance:.3g} by chance", loc="left", fontsize=11)
     _plain(axes)
     return axes.figure
 

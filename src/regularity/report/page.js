@@ -46,7 +46,7 @@
     rows.forEach((row) => {
       const text = row.textContent.toLowerCase();
       row.hidden = !words.every((word) => text.includes(word)) ||
-        (key !== "" && !row.dataset.with.split(" ").includes(key));
+        (key !== "" && !JSON.parse(row.dataset.with).includes(key));
       if (row.hidden) hidden.push(Number(row.dataset.trial));
     });
     by("count").textContent = `${rows.length - hidden.length} of ${rows.length} trials`;

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _BINS = 10  # of a reliability curve, each with as many rows
 _STEPS = 40  # of a histogram of weights
-_RESAMPLED = 1000  # times, for the interval of a calibration error
+_DRAWS = 1000  # of what would be so if every word were true
 
 
 class Calibration(NamedTuple):
@@ -26,12 +26,15 @@ class Calibration(NamedTuple):
         bins: A row for each tenth of the held-out rows, by what was said: `predicted` (mean confidence in the class that
             was named, or mean prediction), `observed` (share that was right, or mean target), its `error`, and `rows`.
         error: Expected calibration error, in the unit of the targets (Guo et al. 2017, "On calibration of modern neural
-            networks", equation 3, over bins of as many rows), with the 95 % interval over rows drawn anew.
+            networks", equation 3, over bins of as many rows).
+        chance: What it stays below in 95 % of draws where every word is true: an error is never zero, since bins have few
+            rows (Vaicenavicius et al. 2019, "Evaluating model calibration in classification", section 5).
     """
 
     kind: str
     bins: pd.DataFrame
-    error: tuple[float, float, float]
+    error: float
+    chance: float
 
 
 class Evidence:
@@ -48,8 +51,8 @@ class Evidence:
     def strengths(self) -> pd.DataFrame:
         """A row for each technique of each trial: its `strength`, and the trial's `score` and `difference` to the model as given.
 
-        `place` is the share of its range, `alone` whether no other technique was on, `error` the paired one of the
-        difference.
+        `place` is the share of its range, `alone` whether nothing else was changed, the learning rate included, `error` the
+        paired one of the difference.
         """
         found, space = self._study._found, self._study._settled.space
         rows = [
@@ -61,7 +64,7 @@ class Evidence:
                 "score": found.at.score[i, 0],
                 "difference": found.at.difference[i],
                 "error": found.at.error[i],
-                "alone": trial.techniques == (dimension.technique is not None),
+                "alone": not any(other.key in trial.point for other in space.dimensions if other is not dimension),
             }
             for dimension in space.dimensions
             for i, trial in enumerate(found.trials)
@@ -136,6 +139,8 @@ def calibration(shown: np.ndarray, y: np.ndarray, kind: Kind) -> Calibration | N
         kind: What they are.
     """
     if kind == "numbers":
+        if np.prod(shown.shape[1:]) > 1:  # of several units, perhaps
+            return None
         said, so = shown.ravel(), np.asarray(y, "float64").ravel()
     else:
         said, so = shown.max(-1).ravel(), (shown.argmax(-1).ravel() == labels(y)).astype("float64")
@@ -151,10 +156,14 @@ def calibration(shown: np.ndarray, y: np.ndarray, kind: Kind) -> Calibration | N
         for part in _parts(said)
     ]
     random = np.random.default_rng(0)
-    drawn = [random.integers(0, len(said), len(said)) for _ in range(_RESAMPLED)]
-    low, high = np.quantile([_calibration_error(said[rows], so[rows]) for rows in drawn], [0.025, 0.975])
-    kind_shown = "numbers" if kind == "numbers" else "classes"
-    return Calibration(kind_shown, pd.DataFrame(bins), (_calibration_error(said, so), float(low), float(high)))
+    if kind == "numbers":
+        errors = so - said
+        drawn = (said + random.choice(errors - errors.mean(), len(said)) for _ in range(_DRAWS))
+    else:
+        drawn = ((random.random(len(said)) < said).astype("float64") for _ in range(_DRAWS))
+    chance = float(np.quantile([_calibration_error(said, each) for each in drawn], 0.95))
+    shown_kind = "numbers" if kind == "numbers" else "classes"
+    return Calibration(shown_kind, pd.DataFrame(bins), _calibration_error(said, so), chance)
 
 
 def _parts(said: np.ndarray) -> list[np.ndarray]:
