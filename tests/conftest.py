@@ -1,6 +1,7 @@
 """What every test shares: the backend, chosen before Keras is imported, and one seed for all that is random."""
 
 import os
+import sys
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -22,6 +23,46 @@ def seeded() -> None:
     import keras
 
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def command_line(monkeypatch, capsys):
+    """Run a command line where the test stands; gives exit code, standard output and standard error."""
+    from regularity import cli
+
+    monkeypatch.delenv("REGULARITY_DEBUG", raising=False)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["regularity", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def study():
+    """A search for three techniques on a network for two classes, which brings dropout of its own; run once."""
+    import keras
+    import numpy as np
+
+    import regularity as rg
+
+    keras.utils.set_random_seed(0)
+    random = np.random.default_rng(0)
+    x = random.normal(size=(90, 6)).astype("float32")
+    y = (x[:, 0] + random.normal(size=90) > 0).astype("int64")
+    layers = [
+        keras.layers.Dense(16, "relu", name="hidden"),
+        keras.layers.Dropout(0.2),
+        keras.layers.Dense(2, "softmax"),
+    ]
+    model = keras.Sequential([keras.Input((6,)), *layers], name="network")
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return rg.search(
+        model, x, y, ["l2", "dropout", "max_norm"], trials=14, folds=4, epochs=6, storage="sqlite://", name="</script><b>&", verbose=0
+    )  # fmt: skip
 
 
 def pytest_configure(config: pytest.Config) -> None:

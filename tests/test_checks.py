@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 import warnings
 
 import keras
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 
 import regularity as rg
-from regularity import cli
 from regularity.checks import CHECKS
 
 BY_NAME = {check.name: check for check in CHECKS}
@@ -433,16 +431,9 @@ def test_findings_are_a_list_a_text_and_a_table():
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, capsys):
+def run(tmp_path, monkeypatch, command_line):
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["regularity", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return ended.value.code, *capsys.readouterr()
-
-    return run
+    return command_line
 
 
 def test_command_says_what_it_found_and_ends_with_1(run):

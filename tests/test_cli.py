@@ -72,18 +72,10 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def run(folder, monkeypatch, capsys):
+def run(folder, monkeypatch, command_line):
     """Run a command line in the folder; gives exit code, standard output and standard error."""
     monkeypatch.chdir(folder)
-    monkeypatch.delenv("REGULARITY_DEBUG", raising=False)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["regularity", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return ended.value.code, *capsys.readouterr()
-
-    return run
+    return command_line
 
 
 # -- help ------------------------------------------------------------------------------------------------------------

@@ -43,20 +43,12 @@ def files(tmp_path_factory):
 
 
 @pytest.fixture
-def run(files, tmp_path, monkeypatch, capsys):
+def run(files, tmp_path, monkeypatch, command_line):
     """Run a command line beside the files, in a folder of its own; gives exit code, standard output and standard error."""
     for file in files.iterdir():
         (tmp_path / file.name).symlink_to(file)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("REGULARITY_DEBUG", raising=False)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["regularity", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return ended.value.code, *capsys.readouterr()
-
-    return run
+    return command_line
 
 
 def as_json(ran):

@@ -10,22 +10,6 @@ import regularity as rg
 from regularity.study._evidence import calibration
 
 
-@pytest.fixture(scope="module")
-def study():
-    keras.utils.set_random_seed(0)
-    random = np.random.default_rng(0)
-    x = random.normal(size=(90, 6)).astype("float32")
-    y = (x[:, 0] + random.normal(size=90) > 0).astype("int64")
-    layers = [
-        keras.layers.Dense(16, "relu", name="hidden"),
-        keras.layers.Dropout(0.2),
-        keras.layers.Dense(2, "softmax"),
-    ]
-    model = keras.Sequential([keras.Input((6,)), *layers], name="network")
-    model.compile("adam", "sparse_categorical_crossentropy")
-    return rg.search(model, x, y, ["l2", "dropout"], trials=10, folds=5, epochs=6, storage="sqlite://", verbose=0)
-
-
 def test_reliability_is_scikit_learns():
     random = np.random.default_rng(1)
     positive = random.uniform(0.5, 1, 400)  # so that the second class is the one that is named
@@ -97,7 +81,7 @@ def test_strengths_are_those_of_the_table(study):
         expected = study.table[key].dropna()
         pd.testing.assert_series_equal(mine["strength"], expected, check_names=False)
         pd.testing.assert_series_equal(mine["difference"], study.table["difference"].loc[mine.index])
-        others = study.table[[k for k in ("l2", "dropout") if k != key]].notna().any(axis=1)
+        others = study.table[[k for k in ("l2", "dropout", "max_norm") if k != key]].notna().any(axis=1)
         assert mine["alone"].tolist() == (~others.loc[mine.index]).tolist()
 
 

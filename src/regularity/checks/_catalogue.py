@@ -298,7 +298,7 @@ def _constrained(seen: Seen) -> Iterator[Found]:
 @_check(
     "RG208", "recurrent-dropout-is-slow", "doubtful",
     why="The fused kernels of LSTM and GRU on a GPU have no dropout inside the recurrence: with `recurrent_dropout` above 0 "
-    "Keras takes its own loop, several times slower, and says nothing.",
+    "Keras takes its own loop, and says nothing.",
     fine="On a CPU, which has no such kernel, and where it helps enough to be waited for. Layers that have no such kernel anyway, "
     "as with another activation or without bias, are not reported.",
     bad="""model = keras.Sequential([keras.Input((5, 4)), keras.layers.LSTM(8, recurrent_dropout=0.2), keras.layers.Dense(1)])""",

@@ -10,6 +10,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from regularity.report._trials import axis
+
 _HELD_OUT, _TRAINED, _CHOSEN, _MUTED = "var(--held-out)", "var(--trained)", "var(--chosen)", "var(--muted)"
 _NAMED = {"all": _CHOSEN, "as given": _TRAINED, "none": _HELD_OUT}
 _OTHERS = ["var(--fourth)", "var(--fifth)", "var(--sixth)", _MUTED]
@@ -43,12 +45,13 @@ def strengths(rows: pd.DataFrame, technique: str, score: str, scale: str, span: 
     """
     rows = rows.assign(low=rows["difference"] - rows["error"], high=rows["difference"] + rows["error"])
     rows = rows[np.isfinite(rows["difference"])]
-    if scale == "reverse_log":
-        rows = rows.assign(at=1 - rows["strength"])
-        x = alt.X("at:Q", title=f"1 − {technique}", scale=alt.Scale(type="log", reverse=True))
-    else:
-        scaled = alt.Scale(type="log") if scale == "log" and (rows["strength"] > 0).all() else alt.Scale(zero=False)
-        x = alt.X("strength:Q", title=technique, scale=scaled, axis=alt.Axis(tickCount=4))
+    drawn = axis(rows["strength"], technique, scale)
+    scaled = (
+        alt.Scale(type="log", reverse=drawn.backwards) if drawn.log else alt.Scale(zero=False, reverse=drawn.backwards)
+    )
+    field = "at" if drawn.backwards else "strength"
+    x = alt.X(f"{field}:Q", title=drawn.title, scale=scaled, axis=alt.Axis(tickCount=4))
+    rows = rows.assign(at=drawn.at) if drawn.backwards else rows
     base = alt.Chart(rows).transform_filter("indexof(hidden, datum.trial) < 0").encode(x=x)
     zero = alt.Chart().mark_rule(strokeDash=[2, 3], color=_MUTED).encode(y=alt.datum(0))
     errors = (

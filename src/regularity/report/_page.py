@@ -21,7 +21,7 @@ _KERNELS = 12  # whose histograms are drawn
 def write(study: Any, file: str | os.PathLike[str]) -> Path:
     """Write the report of a study; see `Study.report`."""
     file = Path(file)
-    if file.suffix.lower() not in (".html", ".htm"):
+    if file.suffix.lower() != ".html":
         raise ValueError(
             f"Invalid value received for argument `file`. Expected a name that ends in .html. Received: {file}"
         )

@@ -1,6 +1,6 @@
 """The trials of a study as the report and its figures show them: each in words, with its part in the answer."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -54,6 +54,30 @@ def places(study: Any, shown: pd.DataFrame) -> pd.DataFrame:
         at = min(1.0, max(0.0, (score - low) / (high - low or 1.0))) if np.isfinite(score) else 0.0
         found.append({**same, "axis": study.score_name, "at": at, "shown": f"{score:.4g}"})
     return pd.DataFrame(found)
+
+
+class Axis(NamedTuple):
+    """How the strengths of a technique are drawn.
+
+    Args:
+        at: Where each stands; its distance to 1 where strengths crowd below it.
+        title: What that is.
+        log: Whether logarithmically.
+        backwards: Whether from right to left, so that the strongest stands on the right.
+    """
+
+    at: pd.Series
+    title: str
+    log: bool
+    backwards: bool
+
+
+def axis(strengths: pd.Series, technique: str, scale: str) -> Axis:
+    """The axis for strengths of a technique, `scale` being that of its dimension."""
+    backwards = scale == "reverse_log"
+    at = 1 - strengths if backwards else strengths
+    title = f"1 − {technique}" if backwards else technique
+    return Axis(at, title, scale != "linear" and bool((at > 0).all()), backwards)
 
 
 def span(strengths: pd.DataFrame) -> tuple[float, float]:

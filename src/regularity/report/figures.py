@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from regularity.report._trials import places, span
+from regularity.report._trials import axis, places, span
 from regularity.report._trials import rows as trial_rows
 
 _HELD_OUT, _TRAINED, _CHOSEN, _MUTED = "#1f4e9c", "#c26a12", "#b3123f", "#6b7280"
@@ -103,11 +103,11 @@ def plot_strengths(study: Any, ax: Any = None) -> Any:
     """Draw each technique's trials over its strength: the difference to the model as given, with errors where it was alone."""
     rows = study._evidence.strengths.merge(trial_rows(study)[["trial", "role"]], on="trial")
     dimensions = [d for d in study._settled.space.dimensions if (rows["technique"] == d.key).any()]
-    places = _grid(ax, len(dimensions), "technique")
+    found = _grid(ax, len(dimensions), "technique")
     low, high = span(rows)
-    for axes, dimension in zip(places, dimensions, strict=True):
+    for axes, dimension in zip(found, dimensions, strict=True):
         mine = rows[(rows["technique"] == dimension.key) & np.isfinite(rows["difference"])]
-        at = 1 - mine["strength"] if dimension.scale == "reverse_log" else mine["strength"]
+        at, title, log, backwards = axis(mine["strength"], dimension.key, dimension.scale)
         shown = mine["difference"].clip(low, high)
         alone = mine["alone"].to_numpy()
         axes.axhline(0, color=_MUTED, linewidth=1, linestyle=":")
@@ -117,15 +117,15 @@ def plot_strengths(study: Any, ax: Any = None) -> Any:
         axes.plot(at[~alone], shown[~alone], "o", color=_MUTED, markersize=3.5, alpha=0.5)
         chosen = (mine["role"] == "chosen").to_numpy()
         axes.plot(at[chosen], shown[chosen], "D", color=_CHOSEN, markersize=8, markeredgecolor="white", zorder=5)
-        if dimension.scale != "linear" and (at > 0).all():
+        if log:
             axes.set_xscale("log")
-        if dimension.scale == "reverse_log":
+        if backwards:
             axes.invert_xaxis()
-        axes.set_xlabel(f"1 − {dimension.key}" if dimension.scale == "reverse_log" else dimension.key)
+        axes.set_xlabel(title)
         axes.set_ylim(low, high)
         _plain(axes)
-    places[0].set_ylabel(f"{label(study.score_name)},\nminus as given")
-    return places[0].figure
+    found[0].set_ylabel(f"{label(study.score_name)},\nminus as given")
+    return found[0].figure
 
 
 def plot_curves(study: Any, ax: Any = None) -> Any:
