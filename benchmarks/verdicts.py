@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("verdicts"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    _compile_once(options.out / "compiled")
+    compile_once(options.out / "compiled")
     file = options.out / f"{options.scenario}-{options.trials}.jsonl"
     for seed in range(options.part, options.seeds, options.of):
         if seed in {f["seed"] for f in _done(file)}:
@@ -143,7 +143,7 @@ def main() -> None:
     print(summary(options.scenario, _done(file)))
 
 
-def _compile_once(folder: Path) -> None:
+def compile_once(folder: Path) -> None:
     """Have JAX keep what it compiles: every seed of a scenario has the same programs."""
     jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

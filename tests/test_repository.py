@@ -57,6 +57,7 @@ LAYERS = [
     "population",
     "report",
     "study",
+    "diagnosis",
     "checks",
     "demo",
     "cli",

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from regularity.checks import Finding as Finding
     from regularity.checks import Findings as Findings
     from regularity.checks import check as check
+    from regularity.diagnosis import Diagnosis as Diagnosis
+    from regularity.diagnosis import diagnose as diagnose
     from regularity.population import Member as Member
     from regularity.population import train as train
     from regularity.recipe import Recipe as Recipe
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 # Imported when first used, so that the command line answers before Keras is loaded.
 _HOMES = {
     "check": "checks",
+    "Diagnosis": "diagnosis",
+    "diagnose": "diagnosis",
     "Finding": "checks",
     "Findings": "checks",
     "Member": "population",
@@ -39,6 +43,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Diagnosis",
     "Finding",
     "Findings",
     "Member",
@@ -47,6 +52,7 @@ __all__ = [
     "Space",
     "Study",
     "check",
+    "diagnose",
     "layers",
     "mc_predict",
     "path",

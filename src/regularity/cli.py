@@ -134,14 +134,12 @@ def path(
     quiet: Quiet = False,
 ) -> None:
     """Vary one technique over a range of strengths on folds, and say which strength to take."""
-    if plot.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise _Wrong(f"Expected --plot to end in .png, .svg or .pdf. Received: {plot}")
     if out is not None and out.suffix != ".keras":
         raise _Wrong(f"Expected --out to end in .keras. Received: {out}")
     x, y = _numbers(data, target)
-    for file in (plot, out):
-        if file is not None:
-            _file_to_write(file)  # now, not after the work
+    _picture_to_write(plot)
+    if out is not None:
+        _file_to_write(out)
     import regularity as rg
 
     loaded = _model(model)
@@ -484,6 +482,60 @@ def check(
 
 
 @app.command()
+def diagnose(
+    model: Annotated[Path, typer.Argument(help="A compiled model, as MODEL.keras.")],
+    data: Annotated[Path, typer.Argument(help="Rows, as .npz (arrays x and y), .csv or .parquet.")],
+    target: Annotated[str, typer.Option("--target", "-t", help="Column, or array in the .npz, to predict.")] = "y",
+    folds: Annotated[int, typer.Option("--folds", min=2, help="How many folds.")] = 5,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="How long members train: as long as you would.")] = 50,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Seeds a fold.")] = 1,
+    score: Annotated[str | None, typer.Option("--score", help="A score of scikit-learn, or loss.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows of a step.")] = 32,
+    init: Annotated[Init, typer.Option("--init", help="Fresh weights, or those of the model.")] = Init.fresh,
+    seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Sets all that is random.")] = 0,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw the learning curves and the calibration here.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say whether a model overfits, underfits, or neither, what that rests on, and what to do next."""
+    x, y = _numbers(data, target)
+    _picture_to_write(plot)
+    import regularity as rg
+
+    loaded = _model(model)
+    _check_names(loaded, x, data, target)
+    try:
+        found = rg.diagnose(
+            loaded, x, y, folds=folds, epochs=epochs, seeds=seeds, score=score, batch_size=batch_size, init=init.value, seed=seed,
+            verbose=0 if quiet or as_json else "auto",
+        )  # fmt: skip
+    except (ValueError, TypeError) as error:
+        raise _Wrong(str(error)) from error
+    if plot is not None:
+        found.plot().savefig(plot, dpi=120)
+    if as_json:
+        _print_json(
+            {
+                "verdict": found.verdict, "reasons": list(found.reasons), "next": found.next, "score": found.score_name, "epochs": found.epochs,
+                "table": json.loads(found.table.to_json(orient="index")), "shares": json.loads(found.shares.to_json(orient="records")),
+                "weights": json.loads(found.weights[["kernel", "norm", "spectral_norm", "zeros"]].to_json(orient="records")),
+                "picture": None if plot is None else str(plot),
+            }
+        )  # fmt: skip
+        return
+    _table(
+        f"{model.name} on {len(y)} rows, {folds} folds",
+        ["measure", "value", "90 % interval", ""],
+        [[name, f"{r['value']:.4g}", f"{r['low']:.3g} to {r['high']:.3g}" if r["low"] < r["high"] else "", r["meaning"]] for name, r in found.table.iterrows()],
+    )  # fmt: skip
+    _say(str(found))
+    if plot is not None:
+        _say(f"Picture: {plot}")
+
+
+@app.command()
 def techniques(as_json: AsJson = False) -> None:
     """List the techniques: where they act, over which range, and their paper."""
     import regularity as rg
@@ -555,6 +607,15 @@ def _folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _Wrong(f"Can't write to {folder}: {error.strerror}.") from error
+
+
+def _picture_to_write(file: Path | None) -> None:
+    """See that a picture can be written, now and not after the work."""
+    if file is None:
+        return
+    if file.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise _Wrong(f"Expected --plot to end in .png, .svg or .pdf. Received: {file}")
+    _file_to_write(file)
 
 
 def _file_to_write(file: Path) -> None:

@@ -22,12 +22,13 @@ ROWS = 2000
 def held(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """The most bytes that live arrays held at the end of any chunk's epoch, above those from before."""
     most = [0]
-    seen = {id(a) for a in jax.live_arrays()}
+    gc.collect()
+    before = jax.live_arrays()  # kept, so that none that comes has the id of one that went
+    seen = {id(a) for a in before}
 
     def advance(self: Any, epochs: int) -> None:
         most[0] = max(most[0], sum(a.nbytes for a in jax.live_arrays() if id(a) not in seen and not a.is_deleted()))
 
-    gc.collect()
     monkeypatch.setattr(_train.Progress, "advance", advance)
     return lambda: most[0]
 

@@ -50,10 +50,10 @@ class Member:
 
         Made from the model that was trained when this is first read, so read it before you change that model.
         """
-        applied = _applied(self._given, self.recipe)
-        for variable, value in zip(as_given(applied), self._weights, strict=True):
+        network = with_recipe(self._given, self.recipe)
+        for variable, value in zip(as_given(network), self._weights, strict=True):
             variable.assign(value)
-        return applied.to_keras()
+        return network.to_keras()
 
 
 def train(
@@ -317,7 +317,7 @@ def checked_validation(model: Any, validation: Any) -> _data.Data | None:
     return _data.to_data(model, *validation, name="validation_data")
 
 
-def _applied(model: Any, recipe: Recipe, **how: Any) -> Any:
+def with_recipe(model: Any, recipe: Recipe, **how: Any) -> Any:
     """A model with a recipe, as a population has it: without the layers of techniques that are off and train apart."""
     sites = sites_of(model)
     applied = regularize(model, sites, present(resolve(recipe.strengths, sites, model), sites), **how)
@@ -331,7 +331,7 @@ def _fit_alone(
 ) -> Member:
     """Train one member with Keras's own `fit`, for callbacks to watch."""
     schedules = schedules_of(recipe, sites_of(model), model)
-    applied = _applied(model, recipe, schedules=schedules, init="fresh" if plan.fresh else "keep", seed=seed)
+    applied = with_recipe(model, recipe, schedules=schedules, init="fresh" if plan.fresh else "keep", seed=seed)
     data = _InOrder(plan, seed) if isinstance(plan.data, _data.Data) else plan.data
     history = applied.fit(  # type: ignore[attr-defined]
         data,

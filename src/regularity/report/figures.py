@@ -187,15 +187,8 @@ def plot_calibration(study: Any, ax: Any = None) -> Any:
         raise ValueError(
             "Expected a model that predicts one class or one number a row, to say how far it can be taken at its word."
         )
-    axes, bins = _axes(ax, (5, 4.5)), found.bins
-    ends = [bins["predicted"].min(), bins["predicted"].max()]
-    axes.plot(ends, ends, color=_MUTED, linewidth=1, linestyle=":")
-    axes.errorbar(
-        bins["predicted"], bins["observed"], bins["error"], color=_HELD_OUT, marker="o", markersize=4, capsize=2
-    )
-    axes.set_xlabel("predicted" if found.kind == "numbers" else "confidence")
-    axes.set_ylabel("observed" if found.kind == "numbers" else "share that was right")
-    axes.set_title(f"Calibration error {found.error:.3g}, up to {found.chance:.3g} by chance", loc="left", fontsize=11)
+    axes = _axes(ax, (5, 4.5))
+    _reliability(axes, found)
     _plain(axes)
     return axes.figure
 
@@ -210,6 +203,66 @@ def plot_weights(study: Any, ax: Any = None) -> Any:
         axes.set_title(f"{kernel['kernel']}, {kernel['zeros']:.1%} below 0.001", loc="left", fontsize=9)
         _plain(axes)
     return found[0].figure
+
+
+def plot_diagnosis(diagnosis: Any, ax: Any = None) -> Any:
+    """Draw the loss by epoch, the score by share of the rows, and the calibration, of those what is known."""
+    draw: list[tuple[Any, Any]] = [(_epochs, diagnosis)]
+    draw += [(_shares, diagnosis)] if len(diagnosis.shares) else []
+    draw += [(_reliability, diagnosis.calibration)] if diagnosis.calibration is not None else []
+    found = _grid(ax, len(draw), "picture")
+    for axes, (each, what) in zip(found, draw, strict=True):
+        each(axes, what)
+        _plain(axes)
+    return found[0].figure
+
+
+def _epochs(axes: Any, diagnosis: Any) -> None:
+    for name, color in (("as given", _HELD_OUT), ("plain", _MUTED)):
+        mine = diagnosis.curves[diagnosis.curves["model"] == name]
+        if len(mine):
+            axes.plot(mine["epoch"], mine["held_out_loss"], color=color, linewidth=1.4, label=f"{name}, held out")
+            axes.plot(mine["epoch"], mine["train_loss"], color=color, linewidth=1.1, linestyle="--", label="trained on")
+    axes.axvline(diagnosis.epochs, color=_CHOSEN, linewidth=1, linestyle=":")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("loss, without penalties" if len(diagnosis.shares) else "loss")
+    axes.set_title(f"Best after {diagnosis.epochs} epochs", loc="left", fontsize=10)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _shares(axes: Any, diagnosis: Any) -> None:
+    rows = diagnosis.shares
+    axes.errorbar(
+        rows["rows"],
+        rows["held_out"],
+        rows["error"],
+        color=_HELD_OUT,
+        marker="o",
+        markersize=4,
+        capsize=2,
+        label="held out",
+    )
+    axes.plot(rows["rows"], rows["train"], color=_TRAINED, linestyle="--", marker="o", markersize=3, label="trained on")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(rows["rows"], rows["rows"])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("rows to train on")
+    axes.set_ylabel(label(diagnosis.score_name))
+    axes.set_title("More rows", loc="left", fontsize=10)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _reliability(axes: Any, found: Any) -> None:
+    """What was so over what was said."""
+    bins = found.bins
+    ends = [bins["predicted"].min(), bins["predicted"].max()]
+    axes.plot(ends, ends, color=_MUTED, linewidth=1, linestyle=":")
+    axes.errorbar(
+        bins["predicted"], bins["observed"], bins["error"], color=_HELD_OUT, marker="o", markersize=4, capsize=2
+    )
+    axes.set_xlabel("predicted" if found.kind == "numbers" else "confidence")
+    axes.set_ylabel("observed" if found.kind == "numbers" else "share that was right")
+    axes.set_title(f"Calibration error {found.error:.2g} (chance {found.chance:.2g})", loc="left", fontsize=10)
 
 
 def _axes(ax: Any, size: tuple[float, float]) -> Any:

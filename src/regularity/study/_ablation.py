@@ -13,7 +13,7 @@ from regularity.population._train import Trainer
 from regularity.recipe import Recipe
 from regularity.study._choosing import paired_error
 from regularity.study._members import Members
-from regularity.study._rule import best_epoch
+from regularity.study._rule import best_epoch, judged_by_others
 from regularity.study._scores import quiet_scorers
 from regularity.study._study import Settled
 
@@ -46,7 +46,7 @@ def ablate(model: Any, settled: Settled, recipe: Recipe, seeds: int, verbose: An
         mine = outcomes[n * len(cells) : (n + 1) * len(cells)]
         held, seen = _curves(mine, seeds, settled)
         of_length = members.is_of_length(variant)
-        scores[name] = _scored(held, of_length)
+        scores[name] = judged_by_others(held, of_length)
         stops[name] = best_epoch(held.mean(0), of_length)
         curves.append(
             pd.DataFrame({"recipe": name, "epoch": np.arange(1, settled.epochs + 1), "held_out": held.mean(0), "train": seen})
@@ -86,9 +86,3 @@ def _variants(recipe: Recipe, off: Mapping[str, Any]) -> dict[str, Recipe]:
         found |= {f"without {key}": Recipe(rest | {k: entries[k] for k in on if k != key}) for key in on}
         found |= {f"{key} alone": Recipe(rest | {key: entries[key]}) for key in on}
     return found | {"none": Recipe(rest), "as given": Recipe({})}
-
-
-def _scored(curves: np.ndarray, of_length: bool) -> np.ndarray:
-    """The score on each fold at the epoch that is best on the other folds, of (folds,)."""
-    others = [np.delete(curves, fold, 0).mean(0) for fold in range(len(curves))]
-    return np.array([curve[best_epoch(mean, of_length)] for curve, mean in zip(curves, others, strict=True)])

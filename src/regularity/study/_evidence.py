@@ -1,5 +1,6 @@
 """What a study shows besides its answer, as tidy tables: for figures, for the report, and for whoever wants the numbers."""
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -99,26 +100,8 @@ class Evidence:
 
         `low`, `high` and `counts` are those of the histogram, over all folds; entries below 0.001 count as zero.
         """
-        rows = []
-        for same in zip(*(_kernels(model) for model in self._models), strict=True):
-            values = np.stack([keras.ops.convert_to_numpy(variable.value) for variable in same]).astype("float64")
-            matrices = values.reshape(len(values), -1, values.shape[-1])
-            reach = float(np.quantile(np.abs(values), 0.999)) or 1.0
-            counts, _ = np.histogram(values, _STEPS, (-reach, reach))
-            rows.append(
-                {
-                    "kernel": same[0].path,
-                    "shape": tuple(values.shape[1:]),
-                    "norm": float(np.linalg.norm(matrices, axis=(1, 2)).mean()),
-                    "spectral_norm": float(np.linalg.norm(matrices, 2, axis=(1, 2)).mean()),
-                    "zeros": float((np.abs(values) < NEAR_ZERO).mean()),
-                    "low": -reach,
-                    "high": reach,
-                    "counts": (counts / len(values)).tolist(),
-                }
-            )
-        columns = ["kernel", "shape", "norm", "spectral_norm", "zeros", "low", "high", "counts"]
-        return pd.DataFrame(rows, columns=columns)
+        of_all = zip(*(_kernels(model) for model in self._models), strict=True)
+        return kernels({same[0].path: [keras.ops.convert_to_numpy(v.value) for v in same] for same in of_all})
 
     @cached_property
     def _models(self) -> list[Any]:
@@ -128,6 +111,34 @@ class Evidence:
 
 def _kernels(model: Any) -> list[Any]:
     return [variable for variable in model.trainable_variables if len(variable.shape) >= 2]
+
+
+def kernels(values: Mapping[str, Sequence[np.ndarray]]) -> pd.DataFrame:
+    """A row for each kernel: `shape`, `norm`, `spectral_norm`, share of `zeros`, and `low`, `high`, `counts` of a histogram.
+
+    Args:
+        values: By its name, the kernel as each of some models has it.
+    """
+    rows = []
+    for name, same in values.items():
+        stacked = np.stack(same).astype("float64")
+        matrices = stacked.reshape(len(stacked), -1, stacked.shape[-1])
+        reach = float(np.quantile(np.abs(stacked), 0.999)) or 1.0
+        counts, _ = np.histogram(stacked, _STEPS, (-reach, reach))
+        rows.append(
+            {
+                "kernel": name,
+                "shape": tuple(stacked.shape[1:]),
+                "norm": float(np.linalg.norm(matrices, axis=(1, 2)).mean()),
+                "spectral_norm": float(np.linalg.norm(matrices, 2, axis=(1, 2)).mean()),
+                "zeros": float((np.abs(stacked) < NEAR_ZERO).mean()),
+                "low": -reach,
+                "high": reach,
+                "counts": (counts / len(stacked)).tolist(),
+            }
+        )
+    columns = ["kernel", "shape", "norm", "spectral_norm", "zeros", "low", "high", "counts"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def calibration(shown: np.ndarray, y: np.ndarray, kind: Kind) -> Calibration | None:

@@ -172,6 +172,12 @@ def best_epoch(curve: np.ndarray, of_length: bool) -> int:
     return int(np.where(np.isnan(smooth), -np.inf, smooth).argmax())
 
 
+def judged_by_others(curves: np.ndarray, of_length: bool = False) -> np.ndarray:
+    """The score on each fold at the epoch that is best on the other folds, of (folds,), from curves of (folds, epochs)."""
+    others = [np.delete(curves, fold, 0).mean(0) for fold in range(len(curves))]
+    return np.array([curve[best_epoch(mean, of_length)] for curve, mean in zip(curves, others, strict=True)])
+
+
 def surrogate(encoded: np.ndarray, merit: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """The mean of a Gaussian process over the strengths, at each candidate: what neighbours have is shared.
 

@@ -1,0 +1,341 @@
+"""`rg.diagnose`: against problems whose answer is known, scikit-learn, Keras and the formulas of the papers."""
+
+import json
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.model_selection import StratifiedKFold
+
+import regularity as rg
+from regularity.diagnosis._diagnosis import MEASURES, next_of, reasons_of, table_of, verdict_of
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(120, 20)).astype("float32")
+Y = (X[:, 0] + 0.7 * RNG.normal(size=120) > 0).astype("int64")
+
+
+def network(*hidden, inputs=20, outputs=2, rate=0.01, loss="sparse_categorical_crossentropy"):
+    last = keras.layers.Dense(outputs, "softmax" if outputs > 1 else None)
+    model = keras.Sequential([keras.Input((inputs,)), *hidden, last])
+    model.compile(keras.optimizers.Adam(rate), loss)
+    return model
+
+
+def wide():
+    return network(keras.layers.Dense(64, "relu"))
+
+
+@pytest.fixture(scope="module")
+def over():
+    keras.utils.set_random_seed(0)
+    return rg.diagnose(wide(), X, Y, folds=3, epochs=24, verbose=0)
+
+
+# -- problems with a known answer --------------------------------------------------------------------------------------
+
+
+def test_a_wide_network_on_few_noisy_rows_overfits(over):
+    assert over.verdict == "over"
+    assert over.table["low"]["gap_share"] > 0.1
+    assert "rg.search" in over.next
+
+
+def test_a_linear_model_of_a_linear_truth_on_many_rows_is_fine():
+    x = RNG.normal(size=(900, 4)).astype("float32")
+    y = x @ [1.0, -1.0, 0.5, 0.0] + 0.5 * RNG.normal(size=900)
+    found = rg.diagnose(
+        network(inputs=4, outputs=1, rate=0.05, loss="mse"), x, y.astype("float32"), epochs=20, verbose=0
+    )
+    assert found.verdict == "fine"
+    assert found.table["value"]["held_out_score"] == pytest.approx(2.25 / 2.5, abs=0.03)  # R² of the truth
+    # five weights were fitted, and the gap says so
+    assert found.table["low"]["effective_parameters"] < 5 < found.table["high"]["effective_parameters"]
+    assert found.score_name == "r2"
+
+
+def test_too_much_of_a_penalty_underfits_and_a_path_of_it_is_next():
+    model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(1, kernel_regularizer=keras.regularizers.L2(3.0))])
+    model.compile(keras.optimizers.Adam(0.05), "mse")
+    found = rg.diagnose(model, X, X[:, 0] - X[:, 1], folds=3, epochs=16, verbose=0)
+    assert found.verdict == "under"
+    assert found.table["low"]["without_regularization"] > 0
+    assert 'technique="l2"' in found.next
+    assert set(found.curves["model"]) == {"as given", "plain", "random labels"}
+
+
+def test_a_training_that_is_too_short_underfits_and_a_longer_one_is_next():
+    found = rg.diagnose(network(keras.layers.Dense(8, "relu"), rate=3e-4), X, Y, folds=3, epochs=8, verbose=0)
+    assert found.verdict == "under"
+    assert found.next.startswith("rg.diagnose(model, x, y, epochs=16)")
+    assert "still learns" in str(found)
+
+
+def test_a_linear_model_of_a_round_truth_underfits_beside_a_forest():
+    x = RNG.normal(size=(300, 2)).astype("float32")
+    y = (np.square(x).sum(1) > 1.4).astype("int64")
+    found = rg.diagnose(network(inputs=2, rate=0.05), x, y, folds=3, epochs=20, verbose=0)
+    assert found.verdict == "under"
+    assert found.table["low"]["forest_over_training"] > 0
+    assert "random forest" in str(found)
+
+
+# -- what is measured --------------------------------------------------------------------------------------------------
+
+
+def test_scores_are_those_of_keras_fitted_on_the_same_folds_for_as_long(over):
+    """As given, by `rg.train` on each fold's rows: other orders of rows, so that means agree, and not to the bit."""
+    held = []
+    for train, test in StratifiedKFold(3, shuffle=True, random_state=0).split(X, Y):
+        (member,) = rg.train(wide(), X[train], Y[train], epochs=over.epochs, verbose=0)
+        held.append(accuracy_score(Y[test], member.model.predict(X[test], verbose=0).argmax(-1)))
+    assert over.table["value"]["held_out_score"] == pytest.approx(np.mean(held), abs=0.06)
+    curve = over.curves[over.curves["model"] == "as given"].set_index("epoch")
+    assert curve["held_out"][over.epochs] == pytest.approx(over.table["value"]["held_out_score"], abs=1e-6)
+    assert curve["held_out_loss"][over.epochs] == pytest.approx(over.table["value"]["held_out_loss"], rel=1e-4)
+
+
+def test_the_forest_is_scikit_learns_on_the_same_folds(over):
+    scores = []
+    for train, test in StratifiedKFold(3, shuffle=True, random_state=0).split(X, Y):
+        scores.append(RandomForestClassifier(random_state=0).fit(X[train], Y[train]).score(X[test], Y[test]))
+    at = over.table["value"]
+    assert at["forest"] + at["held_out_score"] == pytest.approx(np.mean(scores), abs=1e-6)
+
+
+def test_the_share_of_the_gap_is_of_what_is_learnt_over_the_most_frequent_class(over):
+    at = over.table["value"]
+    constant = at["held_out_score"] - at["over_constant"]
+    assert constant == pytest.approx(np.bincount(Y).max() / len(Y), abs=0.01)
+    assert at["gap_share"] == pytest.approx(at["gap"] / (at["train_score"] - constant))
+
+
+def test_effective_parameters_are_the_papers_of_the_gap(over):
+    at = over.table["value"]  # the compiled loss is the log loss here
+    assert at["effective_parameters"] == pytest.approx(80 * at["loss_gap"], rel=1e-3)
+    assert at["parameters"] == 20 * 64 + 64 + 64 * 2 + 2
+
+
+def test_random_labels_are_learnt_by_heart_by_a_wide_network_alone(over):
+    narrow = rg.diagnose(network(rate=0.01), X, Y, folds=3, epochs=24, verbose=0)
+    assert over.table["value"]["random_labels"] > 0.95
+    assert narrow.table["value"]["random_labels"] < 0.85
+    assert over.table["value"]["random_labels_by_chance"] == pytest.approx(np.bincount(Y).max() / 120, abs=0.03)
+
+
+def test_intervals_hold_their_value_and_are_as_wide_as_rows_allow(over):
+    at = over.table.loc[["held_out_score", "train_score", "gap", "held_out_loss", "train_loss", "loss_gap"]]
+    assert ((at["low"] <= at["value"]) & (at["value"] <= at["high"])).all()
+    score = at.loc["held_out_score"]
+    binomial = 2 * 1.645 * np.sqrt(score["value"] * (1 - score["value"]) / 120)
+    assert score["high"] - score["low"] == pytest.approx(binomial, rel=0.3)
+
+
+def test_groups_that_are_copies_widen_the_interval():
+    x, y = np.repeat(X[:60], 4, 0), np.repeat(Y[:60], 4)
+    model, how = network(rate=0.05), {"folds": 3, "epochs": 4, "verbose": 0}
+    rows, groups = (rg.diagnose(model, x, y, groups=g, **how).table for g in (None, np.repeat(np.arange(60), 4)))
+    wide = [t["high"]["held_out_loss"] - t["low"]["held_out_loss"] for t in (rows, groups)]
+    assert wide[1] > 1.4 * wide[0]
+
+
+def test_weights_shares_and_calibration_are_there(over):
+    assert over.weights["shape"].tolist() == [(20, 64), (64, 2)]
+    assert (over.weights["spectral_norm"] <= over.weights["norm"]).all()
+    assert over.shares["rows"].tolist() == [20, 40, 80]
+    assert over.calibration.bins["rows"].sum() == 120
+    assert over.table["value"]["sharpness"] > 0
+
+
+def test_the_same_seed_gives_the_same_diagnosis():
+    first, second, other = (
+        rg.diagnose(network(), X, Y, folds=2, epochs=2, seed=seed, verbose=0).table.drop(columns="meaning")
+        for seed in (1, 1, 2)
+    )
+    pd.testing.assert_frame_equal(first, second)
+    assert not first.equals(other)
+
+
+def test_the_model_is_not_touched():
+    model = wide()
+    before = [np.array(w) for w in model.weights]
+    rg.diagnose(model, X, Y, folds=2, epochs=2, verbose=0)
+    for old, new in zip(before, model.weights, strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+# -- kinds of data -----------------------------------------------------------------------------------------------------
+
+
+def test_numbers_on_validation_data_are_judged_over_seeds():
+    y = (X[:, :2] + 0.1 * RNG.normal(size=(120, 2))).astype("float32")
+    model = network(keras.layers.Dense(16, "relu"), outputs=2, loss="mse")
+    model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(2)])
+    model.compile(keras.optimizers.Adam(0.05), "mse")
+    found = rg.diagnose(model, X[:80], y[:80], validation_data=(X[80:], y[80:]), epochs=20, seeds=3, verbose=0)
+    (member,) = rg.train(model, X[:80], y[:80], epochs=found.epochs, verbose=0)
+    expected = r2_score(y[80:], member.model.predict(X[80:], verbose=0))
+    assert found.table["value"]["held_out_score"] == pytest.approx(expected, abs=0.05)
+    assert found.calibration is None  # of two numbers a row, perhaps of two units
+    assert found.plot().axes
+
+
+def test_several_inputs_and_outputs_are_judged_by_their_loss():
+    inputs = [keras.Input((10,), name="a"), keras.Input((10,), name="b")]
+    hidden = keras.layers.Dense(8, "relu")(keras.layers.Concatenate()(inputs))
+    outputs = {
+        "sign": keras.layers.Dense(1, "sigmoid", name="sign")(hidden),
+        "size": keras.layers.Dense(1, name="size")(hidden),
+    }
+    model = keras.Model(inputs, outputs)
+    model.compile("adam", {"sign": "binary_crossentropy", "size": "mse"})
+    x, y = {"a": X[:, :10], "b": X[:, 10:]}, {"sign": Y[:, None], "size": np.abs(X[:, :1])}
+    found = rg.diagnose(model, x, y, folds=2, epochs=3, verbose=0)
+    assert "held_out_score" not in found.table.index
+    assert np.isfinite(found.table.loc["loss_gap", ["value", "low", "high"]].astype(float)).all()
+    assert "loss" in found.reasons[0]
+
+
+# -- one run -----------------------------------------------------------------------------------------------------------
+
+
+def curves(*, rises=0.0, falls=0.0, epochs=40):
+    """Losses of a run: both fall and level off, then the held-out one rises, or both fall on."""
+    at, noise = np.arange(epochs), np.random.default_rng(1).normal(size=(2, epochs)) * 0.004
+    fall = np.exp(-at / 5) + falls * (1 - at / epochs)
+    held = 0.5 + fall + rises * np.clip(at - 15, 0, None) + noise[0]
+    return {"loss": list(0.4 + fall - 4 * rises * at + noise[1]), "val_loss": list(held)}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "how"),
+    [("over", {"rises": 0.004}), ("under", {"falls": 1.0}), ("fine", {})],
+    ids=["over", "under", "fine"],
+)
+def test_one_run_is_judged_by_its_curves(verdict, how):
+    history = keras.callbacks.History()
+    history.history = curves(**how)
+    found = rg.diagnose(history)
+    assert found.verdict == verdict == rg.diagnose(history.history).verdict
+    assert "One run" in str(found)
+    assert len(found.plot().axes) == 1
+
+
+def test_scatter_alone_is_seldom_a_rise_or_learning():
+    """Tests at 5 %: of 200 runs 10 each, and more than 20 once in 500 times."""
+    random, found = np.random.default_rng(0), []
+    for _ in range(200):
+        noise = random.normal(size=(2, 60)) * 0.05
+        found.append(rg.diagnose({"loss": 0.4 + noise[0], "val_loss": 0.5 + noise[1]}).verdict)
+    assert found.count("over") <= 20
+    assert found.count("under") <= 20
+
+
+# -- what is said ------------------------------------------------------------------------------------------------------
+
+
+def measured(**values):
+    """A table in which what is named has this interval, and all else none."""
+    usual = {"held_out_score": (0.8, 0.7, 0.9), "train_score": (0.9, 0.8, 1.0)}
+    return table_of(usual | values)
+
+
+ABOVE, AROUND = (0.3, 0.2, 0.4), (0.0, -0.1, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ({}, "fine"),
+        ({"loss_gap": ABOVE}, "fine"),  # every network that learns has a gap
+        ({"loss_gap": ABOVE, "after_best": ABOVE}, "over"),
+        ({"loss_gap": ABOVE, "half_the_rows": ABOVE}, "over"),
+        ({"loss_gap": AROUND, "half_the_rows": ABOVE}, "fine"),
+        ({"gap_share": ABOVE}, "over"),
+        ({"gap_share": (0.08, 0.05, 0.2)}, "fine"),
+        ({"gap_share": ABOVE, "last_quarter": ABOVE}, "under"),
+        ({"last_quarter": (0.03, 0.01, 0.04)}, "fine"),  # a trend, but hardly any
+        ({"gap_share": ABOVE, "without_regularization": ABOVE}, "under"),
+        ({"forest_over_training": ABOVE}, "under"),
+        ({"forest": ABOVE}, "fine"),
+    ],
+)
+def test_the_verdict_is_read_off_the_intervals(values, verdict):
+    table = measured(**values)
+    assert verdict_of(table) == verdict
+    assert next_of(verdict, table, 5, 20, ["l2", "dropout"])
+    assert all(reason.endswith(".") for reason in reasons_of(table, "accuracy", 5, 20))
+
+
+@pytest.mark.parametrize("name", ["over", "under", "too much", "fine"])
+def test_what_is_next_is_python(name):
+    values = {
+        "over": {"gap_share": ABOVE},
+        "under": {"last_quarter": ABOVE},
+        "too much": {"without_regularization": ABOVE},
+        "fine": {},
+    }
+    table = measured(**values[name])
+    for brought in (["l2"], ["l2", "dropout"]):
+        compile(next_of(verdict_of(table), table, 5, 20, brought), "next", "exec")
+
+
+def test_a_notebook_shows_it(over):
+    page = over._repr_html_()
+    assert "It overfits" in page
+    assert "<img" in page
+    assert set(over.table.index) <= set(MEASURES)
+    assert repr(over) == "<Diagnosis: over>"
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+def test_what_can_not_be_diagnosed_says_why():
+    with pytest.raises(ValueError, match=r"`loss` and `val_loss`.*Received: \['loss'\]"):
+        rg.diagnose({"loss": [1.0] * 20})
+    with pytest.raises(ValueError, match="at least 8 epochs"):
+        rg.diagnose({"loss": [1.0] * 20, "val_loss": [1.0] * 5 + [np.nan] * 15})
+    with pytest.raises(ValueError, match="at least 8 epochs"):
+        rg.diagnose({"loss": [1.0] * 3, "val_loss": [1.0] * 3})
+    with pytest.raises(ValueError, match="a history with rows"):
+        rg.diagnose({"loss": [1.0] * 20, "val_loss": [1.0] * 20}, X, Y)
+    with pytest.raises(ValueError, match="Received: x=None"):
+        rg.diagnose(wide())
+    with pytest.raises(TypeError, match=r"Expected a keras\.Model"):
+        rg.diagnose("model", X, Y)
+    with pytest.raises(ValueError, match="at least two with `validation_data`"):
+        rg.diagnose(wide(), X, Y, validation_data=(X, Y), seeds=[3])
+
+
+def test_a_model_that_diverges_says_so():
+    model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1e30), "mse")
+    with pytest.raises(ValueError, match="diverges at once"):
+        rg.diagnose(model, X, X[:, 0], folds=2, epochs=3, verbose=0)
+
+
+# -- the command line --------------------------------------------------------------------------------------------------
+
+
+def test_the_command_line_says_the_same(tmp_path, monkeypatch, command_line):
+    monkeypatch.chdir(tmp_path)
+    wide().save("model.keras")
+    np.savez("data.npz", x=X, y=Y)
+    arguments = ("diagnose", "model.keras", "data.npz", "--folds", 2, "--epochs", 12)
+    code, out, _ = command_line(*arguments, "--json", "--plot", "new/picture.svg")
+    found = json.loads(out)
+    assert code == 0
+    assert found["verdict"] == "over"
+    assert (tmp_path / "new" / "picture.svg").stat().st_size > 1000
+    code, out, _ = command_line(*arguments)
+    assert code == 0
+    assert "It overfits." in out
+    assert "rg.search" in out
+    assert "held_out_score" in out
+    code, out, error = command_line("diagnose", "model.keras", "data.npz", "--plot", "picture.docx")
+    assert (code, out) == (2, "")
+    assert "--plot to end in" in error
