@@ -51,6 +51,7 @@ def test_make_commands_that_are_written_down_exist(page):
 LAYERS = [
     "_keras",
     "uncertainty",
+    "compacting",
     "catalogue",
     "data",
     "recipe",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from regularity.checks import Finding as Finding
     from regularity.checks import Findings as Findings
     from regularity.checks import check as check
+    from regularity.compacting import compact as compact
     from regularity.diagnosis import Diagnosis as Diagnosis
     from regularity.diagnosis import diagnose as diagnose
     from regularity.population import Member as Member
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # Imported when first used, so that the command line answers before Keras is loaded.
 _HOMES = {
     "check": "checks",
+    "compact": "compacting",
     "Diagnosis": "diagnosis",
     "diagnose": "diagnosis",
     "Finding": "checks",
@@ -52,6 +54,7 @@ __all__ = [
     "Space",
     "Study",
     "check",
+    "compact",
     "diagnose",
     "layers",
     "mc_predict",

@@ -536,6 +536,42 @@ def diagnose(
 
 
 @app.command()
+def compact(
+    model: Annotated[Path, typer.Argument(help="A model, as MODEL.keras.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the smaller one goes, as .keras.")],
+    threshold: Annotated[float, typer.Option("--threshold", help="The largest weight that counts as zero.")] = 1e-3,
+    as_json: AsJson = False,
+) -> None:
+    """Leave out the units that a penalty has emptied: a smaller model that puts out the same."""
+    if out.suffix != ".keras":
+        raise _Wrong(f"Expected --out to end in .keras. Received: {out}")
+    _file_to_write(out)
+    import regularity as rg
+
+    loaded = _model(model)
+    try:
+        found = rg.compact(loaded, threshold)
+    except (TypeError, ValueError) as error:
+        raise _Wrong(str(error)) from error
+    found.save(out)
+    layers = [
+        {"layer": layer.name, "before": before.shape[-1], "after": after.shape[-1]}
+        for layer, before, after in (
+            (layer, layer.weights[0], smaller.weights[0])
+            for layer, smaller in zip(loaded.layers, found.layers, strict=True)
+            if layer.weights and layer.weights[0].shape[-1] != smaller.weights[0].shape[-1]
+        )
+    ]
+    counts = {"before": loaded.count_params(), "after": found.count_params()}
+    if as_json:
+        _print_json({"weights": counts, "layers": layers, "model": str(out)})
+        return
+    for each in layers:
+        _say(f"{each['layer']}: {each['after']} of {each['before']} units")
+    _say(f"{counts['after']} of {counts['before']} weights; model: {out}")
+
+
+@app.command()
 def techniques(as_json: AsJson = False) -> None:
     """List the techniques: where they act, over which range, and their paper."""
     import regularity as rg

@@ -13,8 +13,9 @@ import math
 import numbers
 import re
 import time
+import warnings
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -39,7 +40,7 @@ from regularity.study._question import description, digest, kept_weights, scorer
 from regularity.study._rule import Standing, Trial, choose, ruled_out, standing
 from regularity.study._scores import check_on_folds, labels, proper, quiet_scorers, scoring
 from regularity.study._space import brought, space_of
-from regularity.study._store import Store, packed, quiet_optuna, shown, unpacked
+from regularity.study._store import Store, as_optunas, packed, quiet_optuna, shown, unpacked
 from regularity.study._study import Found, Judged, Settled, Study
 from regularity.study._watch import Pace, Watch
 
@@ -75,6 +76,7 @@ def search(
     callbacks: Sequence[Any] | None = None,
     sampler: Any = None,
     pruner: Any = None,
+    trial_callbacks: Sequence[Callable[[Any, Any], Any]] | None = None,
     storage: Any = None,
     name: str | None = None,
     seed: int = 0,
@@ -104,6 +106,9 @@ def search(
         sampler: A sampler of Optuna's; by default its TPE.
         pruner: A pruner of Optuna's, which stops candidates by their mean score over folds after each epoch; by default
             none does, since strong regularization learns slowly. With one, a search is not the same twice.
+        trial_callbacks: Called with Optuna's study and trial when a candidate is finished, as those of `Study.optimize` are:
+            a few lines show a search in MLflow or Weights & Biases. One that fails
+            warns, and the search goes on. Where Keras runs on another backend they are called at the end.
         storage: A URL, a file, or an Optuna storage; by default a file in `./regularity/`. The same call on the same storage
             goes on where it stopped.
         name: Of the study; by default made of the model's name and what is asked.
@@ -141,6 +146,7 @@ def search(
     epochs = _EPOCHS if epochs is None else checked_count(epochs, "epochs")
     batch_size = checked_count(batch_size, "batch_size")
     where = _checked_engine(engine, _checked_pruner(pruner))
+    listeners = _checked_callbacks(trial_callbacks)
     plan = Plan(
         data=data,
         batch_size=batch_size,
@@ -175,9 +181,13 @@ def search(
         store.check(question)  # at once, where the user is, whatever process does the work
         with Watch(judge.name, count, seconds, begun, verbose) as watch:
             if keras.backend.backend() == "jax":
-                found = _Search(model, settled, store, watch).run()
+                found = _Search(model, settled, store, watch, listeners).run()
             else:
+                before = store.trials()
                 found = call_elsewhere(model, _search_here, (settled, storage, name), watch.advance)
+                for trial in found.trials:
+                    if trial.number not in before:
+                        _call(listeners, store, trial, len(design.rings[0]))
     record = {part: store.noted(part) for part in ("question", "environment", "seconds")}
     record["storage"] = shown(store.where)
     return Study(name, judge.name, store.where, found, settled, model, fit, record)
@@ -192,10 +202,17 @@ def _search_here(model: Any, settled: Settled, storage: Any, name: str, advance:
 class _Search:
     """A search under way."""
 
-    def __init__(self, model: Any, settled: Settled, store: Store, watch: Watch) -> None:
+    def __init__(
+        self,
+        model: Any,
+        settled: Settled,
+        store: Store,
+        watch: Watch,
+        listeners: Sequence[Callable[[Any, Any], Any]] = (),
+    ) -> None:
         import optuna
 
-        self.model, self.store, self.watch = model, store, watch
+        self.model, self.store, self.watch, self.listeners = model, store, watch, listeners
         self.design, self.space, self.epochs, self.seed = settled.design, settled.space, settled.epochs, settled.seed
         self.count, self.seconds = settled.count, settled.seconds
         plan, sampler = settled.plan, settled.sampler
@@ -349,7 +366,7 @@ class _Search:
                     self._forget(number)
                     self._running(trial)
                 elif trial is not new and number in self.asked:
-                    for epoch, value in self._reported(trial).items():
+                    for epoch, value in _reported(trial, len(self.design.rings[0])).items():
                         self.asked[number].report(value, epoch)
             else:
                 self._running(trial)
@@ -366,7 +383,7 @@ class _Search:
         """Note a candidate of an earlier run in the mirror, as one that has been asked for."""
         import optuna
 
-        reported = self._reported(trial) if self.prunes and trial.rings else {}
+        reported = _reported(trial, len(self.design.rings[0])) if self.prunes and trial.rings else {}
         with quiet_optuna():
             self.in_mirror[trial.number] = len(self.mirror.get_trials(deepcopy=False))
             self.mirror.add_trial(
@@ -436,11 +453,12 @@ class _Search:
         for i, trial in enumerate(new):
             self._take(trial, outcomes[i * ring : (i + 1) * ring])
             trial.seconds = self.elapsed
-            self.store.add(trial, self._value(trial))
+            self.store.add(trial, _value(trial, ring))
+            _call(self.listeners, self.store, trial, ring)
         self.trainer.forget(tasks)
         for trial in job:
             self.trials.append(trial)
-            value = self._value(trial)
+            value = _value(trial, ring)
             with quiet_optuna():
                 if trial.pruned:
                     self.mirror.tell(self.in_mirror[trial.number], state=optuna.trial.TrialState.PRUNED)
@@ -454,19 +472,7 @@ class _Search:
         )
 
     def _show(self, doing: str) -> None:
-        self.watch.told([self._value(trial) for trial in self.trials], doing)
-
-    def _value(self, trial: Trial) -> float:
-        """What Optuna is told: the mean score at the epoch at which it is best."""
-        curve = trial.curves[: len(self.design.rings[0]), ..., 0].mean((0, 2))
-        if trial.pruned and not trial.of_length:
-            curve = curve[np.isfinite(curve)]
-        return float(curve[-1] if trial.of_length else curve.max()) if np.isfinite(curve).any() else math.nan
-
-    def _reported(self, trial: Trial) -> dict[int, float]:
-        """The mean score of a candidate's first ring after each epoch, from 1, at which all its members have one."""
-        curve = trial.curves[: len(self.design.rings[0]), ..., 0].mean((0, 2))
-        return {epoch: float(value) for epoch, value in enumerate(curve, 1) if np.isfinite(value)}
+        self.watch.told([_value(trial, len(self.design.rings[0])) for trial in self.trials], doing)
 
     def _take(self, trial: Trial, outcomes: Sequence[Outcome]) -> None:
         """Add a ring's scores to a candidate's."""
@@ -624,6 +630,35 @@ class _Search:
         return found
 
 
+def _value(trial: Trial, ring: int) -> float:
+    """What Optuna is told: the mean score, over the first ring's cells, at the epoch at which it is best."""
+    curve = trial.curves[:ring, ..., 0].mean((0, 2))
+    if trial.pruned and not trial.of_length:
+        curve = curve[np.isfinite(curve)]
+    return float(curve[-1] if trial.of_length else curve.max()) if np.isfinite(curve).any() else math.nan
+
+
+def _reported(trial: Trial, ring: int) -> dict[int, float]:
+    """The mean score over the first ring's cells after each epoch, from 1, at which all its members have one."""
+    curve = trial.curves[:ring, ..., 0].mean((0, 2))
+    return {epoch: float(value) for epoch, value in enumerate(curve, 1) if np.isfinite(value)}
+
+
+def _call(listeners: Sequence[Callable[[Any, Any], Any]], store: Store, trial: Trial, ring: int) -> None:
+    """Tell who wants to know that a candidate is finished, in the words of Optuna's callbacks."""
+    if not listeners:
+        return
+    told = as_optunas(trial, _value(trial, ring), _reported(trial, ring))
+    for listener in listeners:
+        try:
+            listener(store.study, told)
+        except Exception as error:  # what others look at a search by must not end it
+            warnings.warn(
+                f"{listener!r} failed at trial {trial.number}: {type(error).__name__}: {error}. The search goes on.",
+                stacklevel=2,
+            )
+
+
 def _limits(trials: Any, budget: Any) -> tuple[int | None, float | None]:
     """How many candidates, and how many seconds."""
     count = None if trials is None else checked_count(trials, "trials")
@@ -644,6 +679,17 @@ def _checked_pruner(pruner: Any) -> Any:
             f"Expected `pruner` to be one of Optuna's, such as optuna.pruners.MedianPruner(). Received: {pruner!r}"
         )
     return pruner
+
+
+def _checked_callbacks(callbacks: Any) -> list[Callable[[Any, Any], Any]]:
+    listeners = [] if callbacks is None else list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+    wrong = [each for each in listeners if not callable(each)]
+    if wrong:
+        raise TypeError(
+            "Expected `trial_callbacks` to be a list of callables of Optuna's study and trial, such as those of "
+            f"optuna-integration. Received: {wrong[0]!r}"
+        )
+    return listeners
 
 
 def _checked_engine(engine: Any, pruner: Any) -> str:

@@ -153,31 +153,16 @@ class Store:
 
     def add(self, trial: Trial, value: float) -> None:
         """Keep a finished trial, in one transaction."""
-        import optuna
-
-        finished = np.isfinite(value)
-        attributes = {
+        kept = {
             "number": trial.number,
-            "name": trial.name,
-            "recipe": json.loads(trial.recipe.to_json()),
             "point": trial.point,
             "curves": packed(trial.curves),
             "diverged": trial.diverged,
             "pruned": trial.pruned,
             "seconds": trial.seconds,
         }
-        states = optuna.trial.TrialState
-        state = states.PRUNED if trial.pruned else states.COMPLETE if finished else states.FAIL
         with quiet_optuna():
-            self.study.add_trial(
-                optuna.create_trial(
-                    state=state,
-                    value=float(value) if finished else None,
-                    params=trial.parameters,
-                    distributions=trial.distributions,
-                    user_attrs=attributes,
-                )
-            )
+            self.study.add_trial(as_optunas(trial, value, {}, kept))
 
     def trials(self) -> dict[int, Trial]:
         """The trials that finished, by number, with those rings of cells that they began with."""
@@ -200,6 +185,31 @@ class Store:
                 distributions=kept.distributions,
             )
         return found
+
+
+def as_optunas(trial: Trial, value: float, reported: Mapping[int, float], more: Mapping[str, Any] | None = None) -> Any:
+    """A finished trial as Optuna has them: its name and its recipe are attributes.
+
+    Args:
+        trial: The trial.
+        value: Its score; NaN where it has none, since it diverged.
+        reported: Its score after each epoch.
+        more: Further attributes.
+    """
+    import optuna
+
+    states, finished = optuna.trial.TrialState, np.isfinite(value)
+    with quiet_optuna():
+        found = optuna.create_trial(
+            state=states.PRUNED if trial.pruned else states.COMPLETE if finished else states.FAIL,
+            value=float(value) if finished else None,
+            params=trial.parameters,
+            distributions=trial.distributions,
+            intermediate_values=dict(reported),
+            user_attrs={"name": trial.name, "recipe": json.loads(trial.recipe.to_json()), **(more or {})},
+        )
+    found.number = trial.number
+    return found
 
 
 def shown(storage: Any) -> str:
