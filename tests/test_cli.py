@@ -1,9 +1,12 @@
 """The command line: quick help, results to read or to parse, and one line for each thing that can be wrong."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -107,6 +110,22 @@ def test_no_arguments_are_help(run):
     code, out, err = run()
     assert code == 2
     assert "techniques" in out + err
+
+
+def test_the_docs_name_every_command_and_each_prints_json(run):
+    page = (Path(__file__).parents[1] / "docs" / "command-line.md").read_text()
+    commands = {command.name or command.callback.__name__: command.callback for command in cli.app.registered_commands}
+    assert set(commands) == set(re.findall(r"^\| `regularity (\w+)", page, re.MULTILINE))
+    assert all("as_json" in callback.__annotations__ for callback in commands.values())
+
+
+def test_a_shell_completes_commands():
+    found = subprocess.run(
+        [Path(sys.executable).with_name("regularity")],
+        env={**os.environ, "_REGULARITY_COMPLETE": "complete_bash", "COMP_WORDS": "regularity dia", "COMP_CWORD": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert found.stdout.split() == ["diagnose"]
 
 
 @pytest.mark.parametrize("command", ["demo", "path", "techniques"])
