@@ -21,7 +21,7 @@ demo: .venv/installed ## the main job on real data: a table, and where the pictu
 	@$(BIN)/regularity demo
 
 test: .venv/installed-$(EXTRAS) ## run the tests
-	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/installed-dev ## check style, format and types
 	@$(BIN)/ruff check

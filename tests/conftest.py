@@ -22,6 +22,15 @@ hypothesis.settings.register_profile("regularity", derandomize=True, deadline=No
 hypothesis.settings.load_profile("regularity")
 
 
+# Files of few tests that take long: begun last, one worker would be left alone with them.
+LONG = ("test_examples", "test_killed", "test_ray", "test_backends", "test_process", "test_readme", "test_demo")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """The same random numbers for each test, in whatever order they run."""

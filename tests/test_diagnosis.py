@@ -270,6 +270,12 @@ def test_the_verdict_is_read_off_the_intervals(values, verdict):
     assert all(reason.endswith(".") for reason in reasons_of(table, "accuracy", 5, 20))
 
 
+def test_more_epochs_come_before_more_units():
+    table = measured(forest_over_training=ABOVE)
+    assert "learning_rate" in next_of("under", table, 12, 20, [])
+    assert next_of("under", table, 20, 20, []).startswith("rg.diagnose(model, x, y, epochs=40)")
+
+
 @pytest.mark.parametrize("name", ["over", "under", "too much", "fine"])
 def test_what_is_next_is_python(name):
     values = {
@@ -314,7 +320,7 @@ def test_what_can_not_be_diagnosed_says_why():
 def test_a_model_that_diverges_says_so():
     model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(1e30), "mse")
-    with pytest.raises(ValueError, match="diverges at once"):
+    with pytest.raises(ValueError, match="diverges: in epoch 1 "):
         rg.diagnose(model, X, X[:, 0], folds=2, epochs=3, verbose=0)
 
 

@@ -142,7 +142,7 @@ def diagnose(
         verbose: As in `rg.train`.
 
     Raises:
-        ValueError: If model and data don't fit each other, or the model as given diverges at once; with a history, if it
+        ValueError: If model and data don't fit each other, or the model as given diverges; with a history, if it
             has no losses of both training and validation.
 
     Example:
@@ -216,8 +216,6 @@ def _diagnose(model: Any, asked: _Asked, advance: Callable[[int], None]) -> Diag
         table = table_of(measured)
     verdict = verdict_of(table)
     reasons = reasons_of(table, asked.judge.name, runs.epochs, asked.epochs)
-    if runs.length < asked.epochs:
-        reasons.insert(0, f"Training diverges: after {runs.length} epochs weights or loss are no longer finite.")
     then = next_of(verdict, table, runs.epochs, asked.epochs, list(brought(model)))
     return Diagnosis(
         verdict, reasons, then, asked.judge.name, runs.epochs, table, runs.curves, runs.shares, networks.calibration, networks.weights
@@ -257,13 +255,13 @@ class _Runs:
         self._found = {name: self._curves([next(outcomes) for _ in tasks]) for name, tasks in variants.items()}
         given = self._found[1.0]
         finite = np.isfinite(given.held_out).all((0, 2)) & np.isfinite(given.seen).all((0, 2))
-        self.length = given.held_out.shape[1] if finite.all() else int(finite.argmin())
-        if not self.length:
+        if not finite.all():
             raise ValueError(
-                "The model diverges at once: weights or loss cease to be finite in the first epoch. Lower the learning rate "
-                "or scale the inputs."
+                f"Expected a model that trains for {asked.epochs} epochs. Received one that diverges: in epoch "
+                f"{int(finite.argmin()) + 1} weights or loss cease to be finite. Lower the learning rate, clip the gradients "
+                "(`clipnorm`), or scale the inputs."
             )
-        self.epochs = 1 + best_epoch(given.held_out[:, : self.length, 0].mean(0), False)
+        self.epochs = 1 + best_epoch(given.held_out[..., 0].mean(0), False)
 
     def _task(self, strengths: dict[str, float], cell: tuple[np.ndarray, np.ndarray, int], share: float = 1.0) -> Task:
         rows, held, seed = cell
@@ -315,7 +313,7 @@ class _Runs:
         found = []
         for share in _SHARES:
             curves = self._found[share]
-            at = best_epoch(curves.held_out[:, : self.length, 0].mean(0), False)
+            at = best_epoch(curves.held_out[..., 0].mean(0), False)
             error = float(paired_error(curves.held_out[:, at, 0], self._asked.share))
             found.append({"share": share, "rows": round(share * rows), **curves.row(at), "error": error})
         return pd.DataFrame(found)
@@ -334,20 +332,20 @@ class _Runs:
     def measured(self) -> dict[str, Interval]:
         """What the curves say, each as value and interval over folds or seeds."""
         share = self._asked.share
-        losses = {name: -curves.held_out[:, : self.length, -1] for name, curves in self._found.items()}
+        losses = {name: -curves.held_out[..., -1] for name, curves in self._found.items()}
         given = losses[1.0]
         lowest = judged_by_others(-given)
         found = {"after_best": _interval(given[:, -1] + lowest, share)}
         if np.isfinite(losses[0.5]).all():
             found["half_the_rows"] = _interval(lowest - judged_by_others(-losses[0.5]), share)
-        width = max(1, self.length // 10)
-        quarter = self.length - max(1, self.length // 4)
+        width = max(1, self._asked.epochs // 10)
+        quarter = self._asked.epochs - max(1, self._asked.epochs // 4)
         if quarter >= width:
             gained = given[:, quarter - width : quarter].mean(1) - given[:, -width:].mean(1)
             learnt = abs(float(given[:, 0].mean() - given.mean(0).min())) or 1.0
             found["last_quarter"] = _interval(gained / learnt, share)
         if "plain" in self._found:
-            scores = [self._found[name].held_out[:, : self.length, 0] for name in ("plain", 1.0)]
+            scores = [self._found[name].held_out[..., 0] for name in ("plain", 1.0)]
             found["without_regularization"] = _interval(
                 judged_by_others(scores[0]) - judged_by_others(scores[1]), share
             )

@@ -209,7 +209,7 @@ def next_of(verdict: Verdict, table: pd.DataFrame, epochs: int, of: int, brought
         if len(brought) == 1:
             return f'rg.path(model, x, y, technique="{brought[0]}").plot()  # how much of it is right'
         return f'study = rg.search(model, x, y, {list(brought)}, budget="5min")  # how much of each is right'
-    if verdict == "under" and above["last_quarter"]:
+    if verdict == "under" and (above["last_quarter"] or epochs == of):
         return f"rg.diagnose(model, x, y, epochs={2 * of})  # train for longer, then look again"
     if verdict == "under":
         return (
