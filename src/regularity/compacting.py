@@ -34,8 +34,8 @@ def compact(model: Any, threshold: float = 1e-3) -> keras.Model:
 
     A unit of a dense layer, or a filter of a convolution, goes where all weights into it, or all that read it, are near
     zero; what it puts out all the same is added to the biases behind it. Group penalties make such units:
-    `input_group_lasso`, `group_lasso` and `sparse_group_lasso`. Layers whose units go to several places at once, such as
-    those of a residual block, keep theirs.
+    `input_group_lasso`, `group_lasso` and `sparse_group_lasso`. Layers whose units are joined with others, such as those of a
+    residual block, keep theirs, and so do those of a model inside the model.
 
     Args:
         model: A built Sequential or Functional Keras model, or one that `Recipe.apply` returned; it is not touched.
