@@ -43,6 +43,18 @@ def test_strengths(study):
     assert fields(chart)["y"] == {"low", "difference"}
 
 
+def test_profile(study):
+    key, mine = next(iter(study.profile().groupby("technique")))
+    chart = _charts.profile(mine, key, "accuracy", "linear")
+    rows, on = data(chart, "low"), mine[mine["strength"].notna()]
+    np.testing.assert_allclose(rows["at"], on["strength"])
+    np.testing.assert_allclose(rows["high"] - rows["low"], 2 * on["error"])
+    assert rows["mark"][on["chosen"].to_numpy()] == ["chosen"]
+    assert fields(chart)["y"] == {"score", "low", "train_score"}
+    low, high = _trials.reach(mine)
+    assert low < mine["score"].iloc[0] < high
+
+
 def test_curves(study):
     found = study._evidence.curves
     rows = data(_charts.curves(found, "accuracy"), "rows")

@@ -182,6 +182,7 @@ def test_notebook_shows_the_figure():
 PLOTS = {
     "comparison": lambda study: 1,
     "strengths": lambda study: study._evidence.strengths["technique"].nunique(),
+    "profile": lambda study: study.profile()["technique"].nunique(),
     "curves": lambda study: 1,
     "ablation": lambda study: 1,
     "trials": lambda study: 1,

@@ -1,5 +1,7 @@
 """What a study shows besides its answer: against scikit-learn, NumPy and what the study itself says."""
 
+import json
+
 import keras
 import numpy as np
 import pandas as pd
@@ -7,6 +9,8 @@ import pytest
 from sklearn.calibration import calibration_curve
 
 import regularity as rg
+from regularity.report import _page
+from regularity.study import _ablation
 from regularity.study._evidence import calibration
 
 
@@ -119,3 +123,67 @@ def test_a_technique_is_not_alone_beside_another_learning_rate():
     assert len(only)
     assert not found["l2"].loc[both].any()
     assert found["l2"].loc[only].all()
+
+
+def test_profile_has_each_technique_of_the_best_recipe_over_its_range(study):
+    found, table = study.profile(), study.ablation()
+    on = [key for key, strength in study.best.strengths.items() if strength]
+    assert set(found["technique"]) == set(on)
+    for key, mine in found.groupby("technique"):
+        assert np.isnan(mine["strength"].iloc[0])
+        assert mine["place"].iloc[1:].is_monotonic_increasing
+        assert mine["place"].max() == pytest.approx(1)
+        (chosen,), (best,), (one_se,) = (mine[mine[mark]].to_dict("records") for mark in ("chosen", "best", "one_se"))
+        assert chosen["strength"] == study.best[key]
+        assert chosen["difference"] == chosen["difference_error"] == 0
+        assert best["score"] == mine["score"].max()
+        assert one_se["score"] <= best["score"]
+        np.testing.assert_allclose(mine["difference"], mine["score"] - chosen["score"], atol=1e-12)
+        np.testing.assert_allclose(mine["gap"], mine["train_score"] - mine["score"], atol=0.15)
+        assert mine["weights"].between(1, 6 * 16 + 16 * 2).all()
+    assert len(table)
+
+
+def test_a_step_of_a_profile_is_that_recipe_trained_alone(study):
+    settled, model = study._settled, study._model
+    found = study.profile()
+    row = found[found["strength"].notna() & ~found["chosen"]].iloc[-1]
+    entries = json.loads(study.best.to_json()) | {row["technique"]: row["strength"]}
+    alone = _ablation.ablate(model, settled, rg.Recipe(entries), 1, 0).table.loc["all"]
+    assert row["score"] == pytest.approx(alone["score"], abs=1e-6)
+    assert row["train_score"] == pytest.approx(alone["train_score"], abs=1e-6)
+    off = found[found["strength"].isna()].iloc[0]
+    without = _ablation.ablate(model, settled, study.best, 1, 0).table
+    name = f"without {off['technique']}" if f"without {off['technique']}" in without.index else "none"
+    assert off["score"] == pytest.approx(without.loc[name, "score"], abs=1e-6)
+
+
+def test_strong_penalty_leaves_fewer_weights_and_a_smaller_gap():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(60, 8)).astype("float32")
+    y = (x[:, 0] + random.normal(size=60)).astype("float32")
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(16, "relu"), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    study = rg.search(
+        model, x, y, {"proximal_l1": (1e-4, 1.0)}, trials=5, folds=4, epochs=20, storage="sqlite://", verbose=0
+    )
+    choice = study._found.choice._replace(answer=1)
+    object.__setattr__(study, "_found", study._found._replace(choice=choice))
+    found = study.profile()
+    weak, strong = found.iloc[1], found.iloc[-1]
+    assert strong["weights"] < 0.5 * weak["weights"]
+    assert strong["norm"] < 0.5 * weak["norm"]
+    assert strong["gap"] < weak["gap"]
+
+
+def test_a_recipe_without_any_technique_has_no_profile():
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(40, 4)).astype("float32"), random.normal(size=40).astype("float32")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    study = rg.search(model, x, y, ["l2"], trials=2, folds=4, epochs=1, storage="sqlite://", verbose=0)
+    object.__setattr__(study, "_found", study._found._replace(choice=study._found.choice._replace(answer=0)))
+    assert len(study.profile()) == 0
+    with pytest.raises(ValueError, match="technique that was searched"):
+        study.plot_profile()
+    assert "data-chart=profile" not in _page.page(study)

@@ -10,12 +10,17 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from regularity.report._trials import axis
+from regularity.report._trials import axis, reach
 
 _HELD_OUT, _TRAINED, _CHOSEN, _MUTED = "var(--held-out)", "var(--trained)", "var(--chosen)", "var(--muted)"
 _NAMED = {"all": _CHOSEN, "as given": _TRAINED, "none": _HELD_OUT}
 _OTHERS = ["var(--fourth)", "var(--fifth)", "var(--sixth)", _MUTED]
 _FEW = alt.Axis(tickCount=5)
+_MARKS = {
+    "chosen": ("diamond", _CHOSEN),
+    "best mean": ("triangle-up", _HELD_OUT),
+    "within one error": ("square", _MUTED),
+}
 _ROLES = {"chosen": _CHOSEN, "as given": _TRAINED, "best tenth": _HELD_OUT, "other": _MUTED}
 
 
@@ -71,6 +76,55 @@ def strengths(rows: pd.DataFrame, technique: str, score: str, scale: str, span: 
         tooltip=_tips(rows, ["trial", "strength", "difference", "error", "alone", "recipe"]),
     )
     return _finished(alt.layer(zero, errors, points).add_params(*_params()), 190)
+
+
+def profile(rows: pd.DataFrame, technique: str, score: str, scale: str) -> dict[str, Any]:
+    """The best recipe over the strength of one of its techniques, held out with errors and on rows trained on.
+
+    On top stands how many weights are not near zero, at the line what it scores without the technique.
+
+    Args:
+        rows: Of that technique, as `Study.profile` has them.
+        technique: Its key.
+        score: Its name.
+        scale: As in `strengths`.
+    """
+    off, on = rows[rows["strength"].isna()], rows[rows["strength"].notna()]
+    drawn = axis(on["strength"], technique, scale)
+    on = on.assign(at=drawn.at, low=on["score"] - on["error"], high=on["score"] + on["error"])
+    on["mark"] = np.select([on["chosen"], on["best"], on["one_se"]], ["chosen", "best mean", "within one error"], "")
+    linear = {} if drawn.log else {"zero": False}
+    scaled = alt.Scale(type="log" if drawn.log else "linear", nice=False, padding=14, reverse=drawn.backwards, **linear)
+    x = alt.X("at:Q", title=drawn.title, scale=scaled, axis=alt.Axis(tickCount=4))
+    y = alt.Y("score:Q", title=score, axis=_FEW, scale=alt.Scale(domain=reach(rows), clamp=True, nice=False))
+    tips = _tips(
+        on, ["strength", "score", "error", "difference", "difference_error", "train_score", "gap", "weights", "epochs"]
+    )
+    base = alt.Chart(on).transform_filter("isValid(datum.score)").encode(x=x)
+    without = (
+        alt.Chart(off).mark_rule(strokeDash=[2, 3], color=_MUTED).encode(y=y, tooltip=_tips(off, ["score", "error"]))
+    )
+    errors = base.mark_rule(color=_HELD_OUT, strokeWidth=1.5).encode(y=alt.Y("low:Q"), y2="high:Q")
+    held = base.mark_line(color=_HELD_OUT, point=alt.OverlayMarkDef(size=40, color=_HELD_OUT)).encode(y=y, tooltip=tips)
+    trained = base.mark_line(color=_TRAINED, strokeDash=[5, 4]).encode(y=alt.Y("train_score:Q"))
+    marks = (
+        base.transform_filter("datum.mark !== ''")
+        .mark_point(filled=True, size=150, opacity=1)
+        .encode(
+            y=y,
+            shape=alt.Shape(
+                "mark:N", scale=alt.Scale(domain=list(_MARKS), range=[m[0] for m in _MARKS.values()]), legend=None
+            ),
+            color=alt.Color(
+                "mark:N", scale=alt.Scale(domain=list(_MARKS), range=[m[1] for m in _MARKS.values()]), legend=None
+            ),
+            tooltip=tips,
+        )
+    )
+    counts = base.mark_text(dy=-6, fontSize=10, color="currentColor").encode(
+        y=alt.value(0), text=alt.Text("weights:Q", format=".2~s")
+    )
+    return _finished(alt.layer(without, errors, trained, held, marks, counts), 230)
 
 
 def curves(rows: pd.DataFrame, score: str) -> dict[str, Any]:

@@ -90,6 +90,17 @@ def span(strengths: pd.DataFrame) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
+def reach(profile: pd.DataFrame) -> tuple[float, float]:
+    """The scores that a picture of one technique's profile has room for, likewise."""
+    off = profile["score"][profile["strength"].isna()].max()
+    best, worst = profile["score"].max(), (profile["score"] - profile["error"]).min()
+    base = best if np.isnan(off) else off
+    low = max(worst, base - max(3 * (best - base), 4 * profile["error"].median()))
+    high = max((profile["score"] + profile["error"]).max(), profile["train_score"].max())
+    margin = 0.06 * (high - low or 1.0)
+    return float(low - margin), float(high + margin)
+
+
 def _label(point: dict[str, Any]) -> str:
     return (
         ", ".join(

@@ -7,11 +7,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from regularity.report._trials import axis, places, span
+from regularity.report._trials import axis, places, reach, span
 from regularity.report._trials import rows as trial_rows
 
 _HELD_OUT, _TRAINED, _CHOSEN, _MUTED = "#1f4e9c", "#c26a12", "#b3123f", "#6b7280"
 _LINE = "#e5e7eb"
+_MARKS = {
+    "one_se": ("s", _MUTED, "within one error"),
+    "best": ("^", _HELD_OUT, "best mean"),
+    "chosen": ("D", _CHOSEN, "chosen"),
+}
 
 
 class Picture(Figure):
@@ -125,6 +130,47 @@ def plot_strengths(study: Any, ax: Any = None) -> Any:
         axes.set_ylim(low, high)
         _plain(axes)
     found[0].set_ylabel(f"{label(study.score_name)},\nminus as given")
+    return found[0].figure
+
+
+def plot_profile(study: Any, ax: Any = None) -> Any:
+    """Draw the best recipe over the range of each of its techniques: held out, on training rows, and weights that are not near zero.
+
+    Raises:
+        ValueError: If it has none that was searched.
+    """
+    rows, scales = study.profile(), {d.key: d.scale for d in study._settled.space.dimensions}
+    names = list(dict.fromkeys(rows["technique"]))
+    if not names:
+        raise ValueError("Expected a best recipe with a technique that was searched. Received: one without any.")
+    found = _grid(ax, len(names), "technique")
+    for axes, name in zip(found, names, strict=True):
+        mine = rows[(rows["technique"] == name) & rows["strength"].notna()]
+        off = rows[(rows["technique"] == name) & rows["strength"].isna()].iloc[0]
+        at, title, log, backwards = axis(mine["strength"], name, scales[name])
+        axes.axhline(off["score"], color=_MUTED, linewidth=1, linestyle=":", label="off")
+        axes.errorbar(
+            at, mine["score"], mine["error"], color=_HELD_OUT, marker="o", markersize=4, elinewidth=0.9, capsize=2, label="held out"
+        )  # fmt: skip
+        axes.plot(at, mine["train_score"], color=_TRAINED, linewidth=1.2, linestyle="--", label="trained on")
+        for mark, (shape, color, words) in _MARKS.items():
+            one = mine[mark].to_numpy()
+            axes.plot(
+                at[one], mine["score"][one], shape, color=color, markersize=9, markeredgecolor="white", zorder=5, label=words
+            )  # fmt: skip
+        if log:
+            axes.set_xscale("log")
+        if backwards:
+            axes.invert_xaxis()
+        axes.set_ylim(reach(rows[rows["technique"] == name]))
+        axes.set_xlabel(title)
+        top = axes.secondary_xaxis("top")
+        top.set_xticks(at.iloc[[0, -1]], [f"{n:,}" for n in mine["weights"].iloc[[0, -1]]], fontsize=8)
+        top.minorticks_off()
+        top.set_xlabel("weights not near zero", fontsize=8)
+        _plain(axes)
+    found[0].set_ylabel(label(study.score_name))
+    found[0].legend(fontsize=7.5, loc="lower left", framealpha=0.8, edgecolor="none")
     return found[0].figure
 
 

@@ -92,7 +92,7 @@ class Found(NamedTuple):
     trials: list[Trial]
     at: Standing
     choice: Choice
-    judged: Judged
+    judged: Judged  # of nobody while the search runs
     weights: list[list[np.ndarray]]  # of the best recipe's model on each of the design's outer cells
 
 
@@ -213,6 +213,8 @@ class Study:
 
     def __str__(self) -> str:
         """The answer in words."""
+        if not self._found.judged.scores:
+            return self._so_far()
         if np.isnan(self.as_given.value) and self.verdict == "helps":
             return f"The model diverges as given; with {_listed(self.best)} it does not: {self.score_name} {_pm(self.score)}."
         mean, low, high = interval(self._differences("as given"), self._settled.design.share)
@@ -271,6 +273,18 @@ class Study:
         """
         return self._ablated(checked_count(seeds, "seeds")).table.copy()
 
+    def profile(self) -> pd.DataFrame:
+        """The best recipe over the whole range of each of its techniques, the others as they are: trained with the `ablation`.
+
+        Returns:
+            A row for each technique and strength, off first (NaN), then weak to strong: the `place` of the strength in its
+            range; `score` over folds with its `error`, its `difference` to the best recipe with the paired
+            `difference_error`; `train_score`, the `gap` between the two, `epochs`; the `norm` of all kernels, how many of
+            their `weights` are not near zero (0.001); and whether it is what was `chosen`, the `best` mean of its technique, or,
+            as `one_se`, what the rule of `rg.path` chooses: off, else the strongest, within one paired standard error of it.
+        """
+        return self._ablated().profile.copy()
+
     # -- to look at ------------------------------------------------------------------------------------------------
     # Each draws on the matplotlib axes `ax`, or on a figure of its own to save or to be shown by a notebook, and returns
     # the figure.
@@ -282,6 +296,14 @@ class Study:
     def plot_strengths(self, ax: Any = None) -> Any:
         """Trials over the strength of each technique, the difference to the model as given; `ax` has axes for each technique that was tried."""
         return _figures().plot_strengths(self, ax)
+
+    def plot_profile(self, ax: Any = None) -> Any:
+        """The best recipe over the range of each of its techniques; `ax` has axes for each; trains the `ablation` unless it has been.
+
+        Raises:
+            ValueError: If the best recipe has no technique that was searched.
+        """
+        return _figures().plot_profile(self, ax)
 
     def plot_curves(self, ax: Any = None) -> Any:
         """Held-out and training scores by epoch of the best recipe and its variants; trains the `ablation` unless it has been."""
@@ -352,6 +374,17 @@ class Study:
 
         recipe = self._found.trials[trial].recipe
         return Recipe({**json.loads(recipe.to_json()), "epochs": int(self._found.at.epochs[trial])})
+
+    def _so_far(self) -> str:
+        """The best guess of a study that nothing has judged yet."""
+        at, chosen = self._found.at, self._found.choice.answer
+        given = f"{self.score_name} {at.score[0, 0]:.4g}"
+        if chosen == 0:
+            return f"Up to now nothing is better than the model as given, {given}."
+        return (
+            f"The best guess up to now is {_listed(self.best)}: {self.score_name} {at.difference[chosen]:+.3g} ± {at.error[chosen]:.2g} "
+            f"against the model as given, {given}, on the folds that it was chosen on. What is chosen in the end is judged on others."
+        )
 
     def _score(self, role: str) -> Score:
         folds = self._found.judged.scores[role]
