@@ -67,7 +67,9 @@ def test_search_saves_what_it_found_and_resume_goes_on_by_its_name(run):
     for study in ("net.v2", "regularity/net.v2.db"):
         again = as_json(run("resume", study, "--json"))
         assert again["table"] == first["table"]  # to the second: nothing was trained again
-    more = as_json(run("resume", "net.v2", "--trials", "5", "--ensemble", "all.keras", "--json"))
+    ran = run("resume", "net.v2", "--trials", "5", "--ensemble", "all.keras", "--json", "--live")
+    more = as_json(ran)
+    assert "Live at http://127.0.0.1:" in ran[2]
     assert [row["l2"] for row in more["table"]][:3] == [row["l2"] for row in first["table"]]
     assert (len(more["table"]), more["ensemble"]) == (5, "all.keras")
     code, out, _ = run("resume", "net.v2", "--quiet")
@@ -142,7 +144,9 @@ def test_a_search_on_ray_without_ray_is_told_so(run, monkeypatch):
 
 def test_rows_alone_are_prepared_and_what_predicts_keeps_that(run):
     outputs = ["--out", "new/answer.joblib", "--ensemble", "all.joblib", "--json"]
-    first = as_json(run("search", "flowers.csv", "--target", "kind", *SMALL, *outputs))
+    ran = run("search", "flowers.csv", "--target", "kind", *SMALL, *outputs, "--live")
+    first = as_json(ran)
+    assert "Live at http://127.0.0.1:" in ran[2]
     assert (first["study"], first["storage"], first["score"]) == ("flowers", "regularity/flowers.db", "accuracy")
     assert (first["model"], first["ensemble"]) == ("new/answer.joblib", "all.joblib")
     rows = pd.read_csv("flowers.csv").drop(columns="kind")

@@ -62,6 +62,13 @@ class Engine(StrEnum):
 
 
 On = Annotated[Engine, typer.Option("--engine", help="Train on this machine, or on a Ray cluster.")]
+Live = Annotated[
+    bool, typer.Option("--live", help="Show the report in a browser while the search runs, on this machine alone.")
+]
+Port = Annotated[
+    int | None,
+    typer.Option("--port", min=1024, max=65535, help="Of the live report; by default 8765, or one that is free."),
+]
 
 
 class Task(StrEnum):
@@ -213,6 +220,8 @@ def search(
         str | None, typer.Option("--storage", help="A URL or a file; by default a file in ./regularity/.")
     ] = None,
     engine: On = Engine.local,
+    live: Live = False,
+    port: Port = None,
     name: Annotated[str | None, typer.Option("--name", help="Of the study; by default that of the first file.")] = None,
     out: Out = None,
     ensemble: Ensemble = None,
@@ -236,7 +245,7 @@ def search(
         "techniques": techniques, "trials": trials, "budget": budget, "folds": folds, "epochs": epochs, "score": score,
         "batch_size": batch_size, "init": init.value, "seed": seed,
     }  # fmt: skip
-    _search(asked, storage, name or first.stem, engine, out, ensemble, page, as_json, quiet)
+    _search(asked, storage, name or first.stem, _where(engine, live, port), out, ensemble, page, as_json, quiet)
 
 
 @app.command()
@@ -250,6 +259,8 @@ def resume(
         str | None, typer.Option("--storage", help="The URL or the file that the study with this name is in.")
     ] = None,
     engine: On = Engine.local,
+    live: Live = False,
+    port: Port = None,
     out: Out = None,
     ensemble: Ensemble = None,
     page: Page = None,
@@ -257,7 +268,8 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Go on with a study where it stopped, or where it was killed."""
-    _again(study, storage, engine, out, ensemble, page, as_json, quiet, {"trials": trials, "budget": budget})
+    where = _where(engine, live, port)
+    _again(study, storage, where, out, ensemble, page, as_json, quiet, {"trials": trials, "budget": budget})
 
 
 @app.command()
@@ -273,13 +285,18 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Write a study as one HTML page, to be looked at. What a study that was stopped lacks is trained first."""
-    _again(study, storage, Engine.local, None, None, out, as_json, quiet, {})
+    _again(study, storage, _where(), None, None, out, as_json, quiet, {})
+
+
+def _where(engine: Engine = Engine.local, live: bool = False, port: int | None = None) -> dict[str, Any]:
+    """Where members train and where that is shown, which a study does not depend on."""
+    return {"engine": engine.value, "live": port or live}
 
 
 def _again(
     study: str,
     storage: str | None,
-    engine: Engine,
+    where: dict[str, Any],
     out: Path | None,
     ensemble: Path | None,
     page: Path | None,
@@ -297,7 +314,7 @@ def _again(
             f"The study {study!r} was begun from Python. Run the same rg.search(...) again: it goes on where it stopped."
         )
     asked |= {key: value for key, value in instead.items() if value is not None}
-    _search(asked, storage, study, engine, out, ensemble, page, as_json, quiet)
+    _search(asked, storage, study, where, out, ensemble, page, as_json, quiet)
 
 
 def _kept(study: str, storage: str | None) -> tuple[str, str]:
@@ -330,7 +347,7 @@ def _search(
     asked: dict[str, Any],
     storage: str | None,
     name: str,
-    engine: Engine,
+    where: dict[str, Any],
     out: Path | None,
     ensemble: Path | None,
     page: Path | None,
@@ -354,7 +371,7 @@ def _search(
 
     try:
         verbose = 0 if quiet or as_json else "auto"
-        found, save = search(storage=Asked(storage, asked), name=name, engine=engine.value, verbose=verbose)
+        found, save = search(storage=Asked(storage, asked), name=name, verbose=verbose, **where)
     except (ValueError, TypeError, ImportError) as error:
         raise _Wrong(str(error)) from error
     for file, average in ((out, False), (ensemble, True)):

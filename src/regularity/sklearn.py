@@ -38,6 +38,7 @@ class _Regularized(BaseEstimator):
     storage: Any
     name: str | None
     engine: Any
+    live: bool | int
     random_state: Any
     verbose: bool | int
 
@@ -56,7 +57,7 @@ class _Regularized(BaseEstimator):
         storage = optuna.storages.InMemoryStorage() if self.storage is None else self.storage
         self.study_ = rg.search(
             model, x, y, self.techniques, trials, self.budget, folds=folds, epochs=self.epochs, batch_size=self.batch_size,
-            score=score, sample_weight=sample_weight, storage=storage, name=self.name, engine=self.engine, verbose=self.verbose,
+            score=score, sample_weight=sample_weight, storage=storage, name=self.name, engine=self.engine, live=self.live, verbose=self.verbose,
             seed=int(check_random_state(self.random_state).randint(2**31)),
         )  # fmt: skip
         self._take_model()
@@ -231,6 +232,7 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
         storage: As in `rg.search`, but by default the study leaves no file.
         name: As in `rg.search`.
         engine: As in `rg.search`.
+        live: As in `rg.search`; it takes a `storage` that is a file.
         random_state: Sets all that is random.
         verbose: As in `rg.search`.
 
@@ -260,6 +262,7 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
         storage: Any = None,
         name: str | None = None,
         engine: str = "local",
+        live: bool | int = False,
         random_state: Any = None,
         verbose: bool | int = 0,
     ) -> None:
@@ -277,6 +280,7 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
         self.storage = storage
         self.name = name
         self.engine = engine
+        self.live = live
         self.random_state = random_state
         self.verbose = verbose
 
@@ -335,6 +339,7 @@ class RegularizedRegressor(RegressorMixin, _Regularized):
         storage: As in `rg.search`, but by default the study leaves no file.
         name: As in `rg.search`.
         engine: As in `rg.search`.
+        live: As in `rg.search`; it takes a `storage` that is a file.
         random_state: Sets all that is random.
         verbose: As in `rg.search`.
 
@@ -363,6 +368,7 @@ class RegularizedRegressor(RegressorMixin, _Regularized):
         storage: Any = None,
         name: str | None = None,
         engine: str = "local",
+        live: bool | int = False,
         random_state: Any = None,
         verbose: bool | int = 0,
     ) -> None:
@@ -379,6 +385,7 @@ class RegularizedRegressor(RegressorMixin, _Regularized):
         self.storage = storage
         self.name = name
         self.engine = engine
+        self.live = live
         self.random_state = random_state
         self.verbose = verbose
 

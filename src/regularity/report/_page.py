@@ -5,7 +5,7 @@ import os
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
@@ -31,25 +31,75 @@ def write(study: Any, file: str | os.PathLike[str]) -> Path:
     return file
 
 
+class Drawn(NamedTuple):
+    """What a page shows, apart from what all pages have.
+
+    Args:
+        title: Of the window.
+        main: The sections, as HTML.
+        charts: Vega-Lite by the chart's name, as JSON that may stand in HTML.
+    """
+
+    title: str
+    main: str
+    charts: str
+
+
 def page(study: Any) -> str:
     """The report of a study, as HTML."""
-    here = files("regularity.report")
+    return whole(drawn(study))
+
+
+def drawn(study: Any) -> Drawn:
+    """The sections of a study; of one that nothing has judged yet, those that there are."""
+    contents = _contents(study)
+    title = f"{study.name}: {study.verdict if contents['judged'] else 'searching'}"
+    return Drawn(title, _block("main", contents), contents["charts"])
+
+
+def waiting(name: str) -> Drawn:
+    """What stands there before a trial of a study is finished."""
+    return Drawn(f"{name}: searching", _block("waiting", {"name": name}), "{}")
+
+
+def whole(shown: Drawn, status: str | None = None, version: int = 0) -> str:
+    """A page that holds all it needs.
+
+    Args:
+        shown: Its sections.
+        status: What a search that runs does; the page asks for news then.
+        version: The number of what is shown, by which the page asks.
+    """
+    return _template().render(
+        shown=shown,
+        status=status,
+        version=version,
+        style=_text("page.css"),
+        # what would end the element that it stands in is written otherwise
+        vega=vl_convert.javascript_bundle().replace("</script", "<\\/script"),
+        script=_text("page.js"),
+    )
+
+
+def _block(name: str, contents: dict[str, Any]) -> str:
+    template = _template("sections.html")
+    return "".join(template.blocks[name](template.new_context(contents)))
+
+
+def _template(file: str = "page.html") -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"signed": lambda value: _number(value, "+"), "number": _number, "percent": "{:.1%}".format}
-    template = environment.from_string(here.joinpath("page.html").read_text("utf-8"))
-    return template.render(
-        **_contents(study),
-        style=here.joinpath("page.css").read_text("utf-8"),
-        # what would end the element that it stands in is written otherwise
-        vega=vl_convert.javascript_bundle().replace("</script", "<\\/script"),
-        script=here.joinpath("page.js").read_text("utf-8"),
-    )
+    return environment.from_string(_text(file))
+
+
+def _text(file: str) -> str:
+    return files("regularity.report").joinpath(file).read_text("utf-8")
 
 
 def _contents(study: Any) -> dict[str, Any]:
-    evidence, score = study._evidence, label(study.score_name)
+    evidence, score, judged = study._evidence, label(study.score_name), bool(study._found.judged.scores)
     rows = _trials.rows(study)
     kernels = evidence.weights.to_dict("records")
     strengths = evidence.strengths.merge(
@@ -59,14 +109,20 @@ def _contents(study: Any) -> dict[str, Any]:
     techniques = [key for key in scales if (strengths["technique"] == key).any()]
     parallel = _trials.places(study, rows)
     calibration = evidence.calibration
-    # a model that brings no strength of its own is plain as given
-    comparison, ablation = _distinct(study.comparison, "plain"), _distinct(study.ablation(), "none")
-    charts: dict[str, Any] = {"comparison": _charts.comparison(comparison, score)}
+    comparison = ablation = profile = None
+    charts: dict[str, Any] = {}
+    if judged:
+        # a model that brings no strength of its own is plain as given
+        comparison, ablation = _distinct(study.comparison, "plain"), _distinct(study.ablation(), "none")
+        charts["comparison"] = _charts.comparison(comparison, score)
+        charts["curves"] = _charts.curves(evidence.curves[evidence.curves["recipe"].isin(ablation.index)], score)
+        charts["ablation"] = _charts.ablation(ablation, score)
+        profile = study.profile()
+        for number, (key, of_key) in enumerate(profile.groupby("technique", sort=False)):
+            charts[f"profile-{number}"] = _charts.profile(of_key, str(key), score, scales[key])
     for number, key in enumerate(techniques):
         of_key = strengths[strengths["technique"] == key]
         charts[f"strength-{number}"] = _charts.strengths(of_key, key, score, scales[key], _trials.span(strengths))
-    charts["curves"] = _charts.curves(evidence.curves[evidence.curves["recipe"].isin(ablation.index)], score)
-    charts["ablation"] = _charts.ablation(ablation, score)
     charts["trials"] = _charts.trials(parallel, list(dict.fromkeys(parallel["axis"])))
     if calibration is not None:
         charts["calibration"] = _charts.calibration(calibration.bins, calibration.kind == "numbers")
@@ -74,9 +130,11 @@ def _contents(study: Any) -> dict[str, Any]:
         charts[f"kernel-{number}"] = _charts.histogram(kernel)
     return {
         "study": study,
+        "judged": judged,
         "score": score,
         "answer": str(study),
         "comparison": comparison,
+        "profile": profile,
         "techniques": techniques,
         "trials": rows.to_dict("records"),
         "searched": list(scales),
@@ -84,8 +142,8 @@ def _contents(study: Any) -> dict[str, Any]:
         "ablation": ablation,
         "calibration": calibration,
         "kernels": kernels,
-        "recipe": json.dumps(json.loads(study.recipe.to_json()), indent=2),
-        "code": _code(study),
+        "recipe": json.dumps(json.loads((study.recipe if judged else study.best).to_json()), indent=2),
+        "code": _code(study) if judged else None,
         "facts": _facts(study),
         "charts": json.dumps(charts, allow_nan=False, default=str).replace("<", "\\u003c"),
     }

@@ -9,6 +9,7 @@ from regularity.population._train import strengths_for
 from regularity.recipe import Recipe, sites_of
 from regularity.recipe._recipe import schedules_of
 from regularity.study._cells import Cell
+from regularity.study._rule import Trial
 from regularity.study._space import brought
 from regularity.study._study import Settled
 
@@ -58,6 +59,15 @@ class Members:
             )
             for cell, number in cells
         ]  # fmt: skip
+
+    def is_point(self, name: str) -> bool:
+        """Whether a candidate with a name is one that the space has: it has none of what the model brings, or that stays."""
+        return not self._settled.space.fixed and not (name == "as given" and self.off)
+
+    def tell_kind(self, trial: Trial) -> None:
+        """Note on a trial what is not kept of it: whether it has neighbours, and whether it depends on how long training is."""
+        trial.in_space = not trial.name or self.is_point(trial.name)
+        trial.of_length = self.is_of_length(trial.recipe)
 
     @staticmethod
     def is_of_length(recipe: Recipe) -> bool:

@@ -14,6 +14,7 @@ from regularity.recipe import Recipe
 from regularity.study._cells import Design
 from regularity.study._choosing import paired_error
 
+_WEIGHTS = (0.5, 0.5)  # of the user's score and of the log loss, see docs/choosing.md
 _SMOOTHED = 5  # epochs over which a curve is averaged before its best epoch is taken
 _FITTED = 150  # candidates from which the surrogate learns how far each strength reaches
 
@@ -78,6 +79,11 @@ class Standing(NamedTuple):
     by_fold: np.ndarray
     difference: np.ndarray
     error: np.ndarray
+
+
+def weights_of(scores: int) -> np.ndarray:
+    """What each of one or two scores counts in the merit."""
+    return np.array(_WEIGHTS if scores == 2 else (1.0,))
 
 
 def standing(

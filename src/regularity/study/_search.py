@@ -7,6 +7,7 @@
 Everything that finishes is kept at once; the same call again takes it from there instead of training it.
 """
 
+import contextlib
 import importlib.util
 import json
 import math
@@ -37,11 +38,12 @@ from regularity.study._folds import checked_seed, data_and_splits
 from regularity.study._members import Members
 from regularity.study._pruning import Stop
 from regularity.study._question import description, digest, kept_weights, scorer
-from regularity.study._rule import Standing, Trial, choose, ruled_out, standing
+from regularity.study._rule import Standing, Trial, choose, ruled_out, standing, weights_of
 from regularity.study._scores import check_on_folds, labels, proper, quiet_scorers, scoring
 from regularity.study._space import brought, space_of
-from regularity.study._store import Store, as_optunas, packed, quiet_optuna, shown, unpacked
+from regularity.study._store import Store, as_optunas, packed, quiet_optuna, unpacked
 from regularity.study._study import Found, Judged, Settled, Study
+from regularity.study._unfinished import Unfinished
 from regularity.study._watch import Pace, Watch
 
 _EPOCHS = 50
@@ -52,7 +54,6 @@ _EXPECTED = 64  # candidates, about, where only a budget says how many
 _LEADERS = 8
 _RINGS = 4  # that a leader gets at most
 _JUDGED_SEEDS = 3
-_WEIGHTS = (0.5, 0.5)  # of the user's score and of the log loss, see docs/choosing.md
 _RESERVE = 0.4  # share of a budget that is at most left for race and judging
 
 
@@ -81,6 +82,7 @@ def search(
     name: str | None = None,
     seed: int = 0,
     engine: Literal["local", "ray"] = "local",
+    live: bool | int = False,
     verbose: bool | int | Literal["auto"] = "auto",
 ) -> Study:
     """Find which techniques a model needs and how strong, and whether that is real.
@@ -114,6 +116,8 @@ def search(
         name: Of the study; by default made of the model's name and what is asked.
         seed: Sets folds, weights, masks, orders and what the sampler draws.
         engine: `local` trains on this machine, `ray` on all of a Ray cluster: the one that `ray.init` finds.
+        live: Whether to show the report in a browser while it is searched, at an address of this machine alone that is
+            printed; or the port. When the search is over the page is the whole report, for which the ablation is trained.
         verbose: 1 shows progress, 0 nothing; `auto` shows it on a terminal.
 
     Returns:
@@ -179,7 +183,10 @@ def search(
     settled = Settled(data, design, space, plan, epochs, seed, sampler, count, seconds, begun, where, pruner)
     with store.held():
         store.check(question)  # at once, where the user is, whatever process does the work
-        with Watch(judge.name, count, seconds, begun, verbose) as watch:
+        with (
+            Watch(judge.name, count, seconds, begun, verbose) as watch,
+            _shown(live, store, lambda: Unfinished(model, settled, store, judge.name, fit), watch) as page,
+        ):
             if keras.backend.backend() == "jax":
                 found = _Search(model, settled, store, watch, listeners).run()
             else:
@@ -188,9 +195,28 @@ def search(
                 for trial in found.trials:
                     if trial.number not in before:
                         _call(listeners, store, trial, len(design.rings[0]))
-    record = {part: store.noted(part) for part in ("question", "environment", "seconds")}
-    record["storage"] = shown(store.where)
-    return Study(name, judge.name, store.where, found, settled, model, fit, record)
+            study = Study(name, judge.name, store.where, found, settled, model, fit, store.record)
+            if page is not None:
+                page.finish(study)
+    return study
+
+
+def _shown(live: bool | int, store: Store, unfinished: Callable[[], Unfinished], watch: Watch) -> Any:
+    """What shows the report while a search runs, if that is asked for."""
+    if live is False:
+        return contextlib.nullcontext()
+    if isinstance(live, bool) or hasattr(live, "__index__"):
+        if store.in_memory:
+            raise ValueError(
+                "Expected a `storage` that can be read while a search writes to it, such as a file, where `live` shows it. "
+                f"Received: {store.where!r}, which is in memory."
+            )
+        from regularity.report._live import Live
+
+        return Live(unfinished(), lambda: watch.line, live)
+    raise TypeError(
+        f"Invalid value received for argument `live`. Expected True, False or a port. Received: live={live!r}"
+    )
 
 
 def _search_here(model: Any, settled: Settled, storage: Any, name: str, advance: Callable[[int], None]) -> Found:
@@ -216,7 +242,7 @@ class _Search:
         self.design, self.space, self.epochs, self.seed = settled.design, settled.space, settled.epochs, settled.seed
         self.count, self.seconds = settled.count, settled.seconds
         plan, sampler = settled.plan, settled.sampler
-        self.weights = np.array(_WEIGHTS if len(plan.scores) == 2 else (1.0,))
+        self.weights = weights_of(len(plan.scores))
         self.members_of = Members(model, settled)
         self.kept = store.trials()
         earlier = max((trial.seconds for trial in self.kept.values()), default=0.0)
@@ -370,14 +396,9 @@ class _Search:
                         self.asked[number].report(value, epoch)
             else:
                 self._running(trial)
-            trial.in_space = not trial.name or self._is_point(trial.name)
-            trial.of_length = self.members_of.is_of_length(trial.recipe)
+            self.members_of.tell_kind(trial)
             job.append(trial)
         return job
-
-    def _is_point(self, name: str) -> bool:
-        """Whether a candidate with a name is one that the space has: it has none of what the model brings, or that stays."""
-        return not self.space.fixed and not (name == "as given" and self.members_of.off)
 
     def _running(self, trial: Trial) -> None:
         """Note a candidate of an earlier run in the mirror, as one that has been asked for."""
@@ -410,7 +431,7 @@ class _Search:
         named = ""
         if number < len(self.start):
             named, point = self.start[number]
-            if named and not self._is_point(named):
+            if named and not self.members_of.is_point(named):
                 recipe = Recipe({}) if named == "as given" else Recipe(brought(self.model))
                 trial = Trial(number, named, recipe, {}, in_space=False)
                 self._running(trial)

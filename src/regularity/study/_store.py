@@ -65,6 +65,16 @@ class Store:
         self._found = dict(self.study.user_attrs)
 
     @property
+    def in_memory(self) -> bool:
+        """Whether only the thread that searches can read it."""
+        import optuna
+        from sqlalchemy.engine import make_url
+
+        if not isinstance(self.where, (str, os.PathLike)):
+            return isinstance(self.where, optuna.storages.InMemoryStorage)
+        return "://" in str(self.where) and _is_memory(make_url(str(self.where)))
+
+    @property
     def folder(self) -> Path | None:
         """For weights and what is in training, beside a database that is a file; its name is no other study's."""
         if self.file is None:
@@ -150,6 +160,13 @@ class Store:
     def noted(self, key: str) -> Any:
         """What was kept under a key, or None."""
         return self._found.get(key)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """How the study was made, for whoever looks at it."""
+        return {part: self.noted(part) for part in ("question", "environment", "seconds")} | {
+            "storage": shown(self.where)
+        }
 
     def add(self, trial: Trial, value: float) -> None:
         """Keep a finished trial, in one transaction."""
@@ -255,10 +272,14 @@ def _located(storage: Any) -> tuple[Path | None, Any]:
     file = Path(storage)
     if "://" in str(storage):
         url = make_url(str(storage))
-        if url.get_backend_name() != "sqlite" or url.query or url.database in (None, "", ":memory:"):
+        if url.get_backend_name() != "sqlite" or url.query or _is_memory(url):
             return None, str(storage)
         file = Path(str(url.database))
     return file, URL.create("sqlite", database=str(file.resolve())).render_as_string()
+
+
+def _is_memory(url: Any) -> bool:
+    return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
 
 
 @contextlib.contextmanager

@@ -9,6 +9,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
+_COMPILING = "compiling"
+
 
 class Watch:
     """A line on standard error: best so far, trials done and under way, time left. Quiet unless it is a terminal, or `verbose` is 0.
@@ -34,16 +36,17 @@ class Watch:
         console = Console(stderr=True)
         self._tell = tell
         self._score, self._count, self._seconds, self._begun = score, count, seconds, begun
-        self._lock, self._epochs, self._text = threading.Lock(), 0, "compiling"
+        self._lock, self._epochs, self._text = threading.Lock(), 0, _COMPILING
         disable = not verbose or not console.is_terminal
-        self._line = Progress(
+        self._progress = Progress(
             SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True, disable=disable
         )
-        self._task = self._line.add_task("search")
+        self._task = self._progress.add_task("search")
 
     def advance(self, epochs: int) -> None:
         """Count member-epochs that are done; may be called from any lane."""
         with self._lock:
+            self._text = "the first candidates" if self._text == _COMPILING else self._text
             self._epochs += epochs
             self._tell(epochs)
             self._show()
@@ -58,17 +61,22 @@ class Watch:
             self._text = f"{best}, as given {values[0]:.4g} · {done}{f', {failed} diverged' if failed else ''}, {doing}"
             self._show()
 
-    def _show(self) -> None:
+    @property
+    def line(self) -> str:
+        """What it shows."""
         spent = time.monotonic() - self._begun
         left = f"{_clock(self._seconds - spent)} left" if self._seconds else f"{_clock(spent)} so far"
-        self._line.update(self._task, description=f"{self._text} · {self._epochs} member-epochs · {left}")
+        return f"{self._text} · {self._epochs} member-epochs · {left}"
+
+    def _show(self) -> None:
+        self._progress.update(self._task, description=self.line)
 
     def __enter__(self) -> "Watch":
-        self._line.start()
+        self._progress.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._line.stop()
+        self._progress.stop()
 
 
 class Pace:
