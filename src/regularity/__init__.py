@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from regularity import layers as layers
+    from regularity import loggers as loggers
     from regularity import regularizers as regularizers
     from regularity import sklearn as sklearn
     from regularity.catalogue import techniques as techniques
@@ -57,6 +58,7 @@ __all__ = [
     "compact",
     "diagnose",
     "layers",
+    "loggers",
     "mc_predict",
     "path",
     "regularizers",

@@ -77,7 +77,7 @@ def search(
     callbacks: Sequence[Any] | None = None,
     sampler: Any = None,
     pruner: Any = None,
-    trial_callbacks: Sequence[Callable[[Any, Any], Any]] | None = None,
+    trial_callbacks: Callable[[Any, Any], Any] | Sequence[Callable[[Any, Any], Any]] | None = None,
     storage: Any = None,
     name: str | None = None,
     seed: int = 0,
@@ -109,8 +109,9 @@ def search(
         pruner: A pruner of Optuna's, which stops candidates by their mean score over folds after each epoch; by default
             none does, since strong regularization learns slowly. With one, a search is not the same twice.
         trial_callbacks: Called with Optuna's study and trial when a candidate is finished, as those of `Study.optimize` are:
-            a few lines show a search in MLflow or Weights & Biases. One that fails
-            warns, and the search goes on. Where Keras runs on another backend they are called at the end.
+            `rg.loggers.TensorBoard("logs")`, `rg.loggers.MLflow()`, `rg.loggers.WandB()`, any of Optuna's or your own, one
+            or a list. One that fails warns, and the search goes on. Where Keras runs on another backend they are called
+            at the end.
         storage: A URL, a file, or an Optuna storage; by default a file in `./regularity/`. The same call on the same storage
             goes on where it stopped.
         name: Of the study; by default made of the model's name and what is asked.
@@ -183,6 +184,7 @@ def search(
     settled = Settled(data, design, space, plan, epochs, seed, sampler, count, seconds, begun, where, pruner)
     with store.held():
         store.check(question)  # at once, where the user is, whatever process does the work
+        store.note("score", judge.name)  # what Optuna's values are, for those who are told of trials
         with (
             Watch(judge.name, count, seconds, begun, verbose) as watch,
             _shown(live, store, lambda: Unfinished(model, settled, store, judge.name, fit), watch) as page,
