@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -139,6 +140,26 @@ def test_a_search_on_ray_without_ray_is_told_so(run, monkeypatch):
     assert (code, "pip install 'regularity[ray]'" in err) == (2, True)
 
 
+def test_each_trial_shows_in_tensorboard_once(run):
+    pytest.importorskip("tensorboard", reason="needs TensorBoard, of the loggers extra")
+    logs = Path("regularity", "tensorboard", "net.v2")
+    assert run("search", "net.v2.keras", "data.npz", *SMALL, "--log", "tensorboard", "--quiet")[0] == 0
+    assert sorted(p.name for p in logs.iterdir()) == ["trial-0000", "trial-0001", "trial-0002"]
+    shutil.rmtree(logs)
+    assert run("resume", "net.v2", "--quiet")[0] == 0  # where trials show is not a part of what is asked
+    assert not logs.exists()
+    assert run("resume", "net.v2", "--trials", "4", "--log", "tensorboard", "--quiet")[0] == 0
+    assert [p.name for p in logs.iterdir()] == ["trial-0003"]
+
+
+def test_a_logger_that_is_not_installed_is_told_of_before_any_work(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    code, out, err = run("search", "net.v2.keras", "data.npz", *SMALL, "--log", "wandb")
+    assert (code, out) == (2, "")
+    assert err == "regularity: `rg.loggers.WandB` needs wandb. Try: pip install 'regularity[loggers]'\n"
+    assert not Path("regularity").exists()
+
+
 # -- rows alone ------------------------------------------------------------------------------------------------------
 
 
@@ -159,6 +180,14 @@ def test_rows_alone_are_prepared_and_what_predicts_keeps_that(run):
     assert again["table"] == first["table"]
     more = as_json(run("resume", "flowers", "--trials", "4", "--json"))
     assert len(more["table"]) == 4
+
+
+def test_rows_alone_show_in_tensorboard_too_and_what_is_saved_knows_nothing_of_it(run):
+    pytest.importorskip("tensorboard", reason="needs TensorBoard, of the loggers extra")
+    logged = ["--log", "tensorboard", "--out", "answer.joblib", "--quiet"]
+    assert run("search", "flowers.csv", "--target", "kind", *SMALL, *logged)[0] == 0
+    assert len(list(Path("regularity", "tensorboard", "flowers").iterdir())) == 3
+    assert joblib.load("answer.joblib").trial_callbacks is None
 
 
 def test_rows_alone_are_searched_as_the_estimator_does(run):
@@ -231,6 +260,7 @@ WRONG = {
     "a text file as storage": (["search", DATA, "--storage", "text.txt"], "text.txt (file is not a database)"),
     "an unknown URL": (["search", MODEL, DATA, "--storage", "magic://a:b@c/d"], "magic://a:***@c/d (Can't load plugin"),
     "an unknown engine": (["search", MODEL, DATA, "--engine", "slurm"], "Invalid value for '--engine'"),
+    "an unknown logger": (["search", MODEL, DATA, "--log", "excel"], "Invalid value for '--log'"),
     "a report of another kind": (["search", MODEL, DATA, "--report", "a.pdf"], "the report to end in .html. Received: a.pdf"),
     "a report of no study": (["report", "zz"], "No such study: zz. Expected a name in ./regularity/"),
     "no such study": (["resume", "zz"], "No such study: zz. Expected a name in ./regularity/, or a file"),

@@ -71,6 +71,20 @@ Port = Annotated[
 ]
 
 
+class Log(StrEnum):
+    """Where trials show while a search runs."""
+
+    tensorboard = "tensorboard"
+    mlflow = "mlflow"
+    wandb = "wandb"
+
+
+To = Annotated[
+    list[Log] | None,
+    typer.Option("--log", help="Show each trial there, TensorBoard in ./regularity/tensorboard; repeatable."),
+]
+
+
 class Task(StrEnum):
     """What the target of a table is."""
 
@@ -222,6 +236,7 @@ def search(
     engine: On = Engine.local,
     live: Live = False,
     port: Port = None,
+    log: To = None,
     name: Annotated[str | None, typer.Option("--name", help="Of the study; by default that of the first file.")] = None,
     out: Out = None,
     ensemble: Ensemble = None,
@@ -245,7 +260,7 @@ def search(
         "techniques": techniques, "trials": trials, "budget": budget, "folds": folds, "epochs": epochs, "score": score,
         "batch_size": batch_size, "init": init.value, "seed": seed,
     }  # fmt: skip
-    _search(asked, storage, name or first.stem, _where(engine, live, port), out, ensemble, page, as_json, quiet)
+    _search(asked, storage, name or first.stem, _where(engine, live, port, log), out, ensemble, page, as_json, quiet)
 
 
 @app.command()
@@ -261,6 +276,7 @@ def resume(
     engine: On = Engine.local,
     live: Live = False,
     port: Port = None,
+    log: To = None,
     out: Out = None,
     ensemble: Ensemble = None,
     page: Page = None,
@@ -268,7 +284,7 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Go on with a study where it stopped, or where it was killed."""
-    where = _where(engine, live, port)
+    where = _where(engine, live, port, log)
     _again(study, storage, where, out, ensemble, page, as_json, quiet, {"trials": trials, "budget": budget})
 
 
@@ -288,9 +304,11 @@ def report(
     _again(study, storage, _where(), None, None, out, as_json, quiet, {})
 
 
-def _where(engine: Engine = Engine.local, live: bool = False, port: int | None = None) -> dict[str, Any]:
+def _where(
+    engine: Engine = Engine.local, live: bool = False, port: int | None = None, log: list[Log] | None = None
+) -> dict[str, Any]:
     """Where members train and where that is shown, which a study does not depend on."""
-    return {"engine": engine.value, "live": port or live}
+    return {"engine": engine.value, "live": port or live, "trial_callbacks": _loggers(log or [])}
 
 
 def _again(
@@ -451,11 +469,30 @@ def _with_table(asked: dict[str, Any]) -> Callable[..., tuple[Any, Callable[[Pat
         return estimator.study_, save
 
     def save(file: Path, average: bool) -> None:
-        estimator.set_params(ensemble=average, storage=None)  # a URL may have a password
+        estimator.set_params(ensemble=average, storage=None, trial_callbacks=None)  # a URL may have a password
         estimator._take_model()
         joblib.dump(estimator, file)
 
     return search
+
+
+def _loggers(log: list[Log]) -> list[Any]:
+    """What tells others of each trial.
+
+    Raises:
+        _Wrong: If what it needs is not installed.
+    """
+    import regularity as rg
+
+    make = {
+        Log.tensorboard: lambda: rg.loggers.TensorBoard(Path("regularity", "tensorboard")),
+        Log.mlflow: lambda: rg.loggers.MLflow(),
+        Log.wandb: lambda: rg.loggers.WandB(),
+    }
+    try:
+        return [make[each]() for each in dict.fromkeys(log)]
+    except ImportError as error:
+        raise _Wrong(str(error)) from error
 
 
 def _keys(words: str) -> str | list[str]:

@@ -39,6 +39,7 @@ class _Regularized(BaseEstimator):
     name: str | None
     engine: Any
     live: bool | int
+    trial_callbacks: Any
     random_state: Any
     verbose: bool | int
 
@@ -58,7 +59,7 @@ class _Regularized(BaseEstimator):
         self.study_ = rg.search(
             model, x, y, self.techniques, trials, self.budget, folds=folds, epochs=self.epochs, batch_size=self.batch_size,
             score=score, sample_weight=sample_weight, storage=storage, name=self.name, engine=self.engine, live=self.live, verbose=self.verbose,
-            seed=int(check_random_state(self.random_state).randint(2**31)),
+            trial_callbacks=self.trial_callbacks, seed=int(check_random_state(self.random_state).randint(2**31)),
         )  # fmt: skip
         self._take_model()
 
@@ -233,6 +234,7 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
         name: As in `rg.search`.
         engine: As in `rg.search`.
         live: As in `rg.search`; it takes a `storage` that is a file.
+        trial_callbacks: As in `rg.search`.
         random_state: Sets all that is random.
         verbose: As in `rg.search`.
 
@@ -263,6 +265,7 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
         name: str | None = None,
         engine: str = "local",
         live: bool | int = False,
+        trial_callbacks: Any = None,
         random_state: Any = None,
         verbose: bool | int = 0,
     ) -> None:
@@ -281,6 +284,7 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
         self.name = name
         self.engine = engine
         self.live = live
+        self.trial_callbacks = trial_callbacks
         self.random_state = random_state
         self.verbose = verbose
 
@@ -340,6 +344,7 @@ class RegularizedRegressor(RegressorMixin, _Regularized):
         name: As in `rg.search`.
         engine: As in `rg.search`.
         live: As in `rg.search`; it takes a `storage` that is a file.
+        trial_callbacks: As in `rg.search`.
         random_state: Sets all that is random.
         verbose: As in `rg.search`.
 
@@ -369,6 +374,7 @@ class RegularizedRegressor(RegressorMixin, _Regularized):
         name: str | None = None,
         engine: str = "local",
         live: bool | int = False,
+        trial_callbacks: Any = None,
         random_state: Any = None,
         verbose: bool | int = 0,
     ) -> None:
@@ -386,6 +392,7 @@ class RegularizedRegressor(RegressorMixin, _Regularized):
         self.name = name
         self.engine = engine
         self.live = live
+        self.trial_callbacks = trial_callbacks
         self.random_state = random_state
         self.verbose = verbose
 
