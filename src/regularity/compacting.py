@@ -55,6 +55,8 @@ def compact(model: Any, threshold: float = 1e-3) -> keras.Model:
         >>> model.layers[0].set_weights([kernel, bias])
         >>> rg.compact(model).layers[0].units
         3
+
+    Scardapane et al., "Group sparse regularization for deep neural networks", 2017, for what empties units.
     """
     if isinstance(threshold, bool) or not isinstance(threshold, (int, float, np.number)) or not 0 <= threshold < np.inf:
         raise ValueError(

@@ -216,16 +216,17 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
     """A network for tables whose regularization is searched while it is fitted.
 
     Numbers are imputed by the median and standardised, text and categories one-hot encoded, a missing one being a
-    category of its own.
+    category of its own. When fitted it has `study_`, what the search found; `recipe_`, what was chosen; `model_`, the Keras
+    model that predicts; `preprocessor_`, which makes its inputs; and `classes_`.
 
     Args:
-        hidden: Units of the hidden layers.
+        hidden: Units of the hidden layers, each a whole number from 1.
         techniques: As in `rg.search`.
         trials: As in `rg.search`; 50 where no budget is given either.
         budget: As in `rg.search`.
-        epochs: How long members train at most.
-        batch_size: Rows of a step.
-        learning_rate: Of Adam.
+        epochs: How long members train at most, from 1.
+        batch_size: Rows of a step, from 1.
+        learning_rate: Of Adam, a number above 0.
         folds: As in `rg.search`; fewer where there are fewer rows.
         scoring: A name or scorer of scikit-learn, which sees classes as whole numbers; by default accuracy.
         class_weight: Mapping from class to weight, `balanced`, or None.
@@ -245,6 +246,8 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
         >>> table = RegularizedClassifier(hidden=(16,), trials=4, epochs=5, random_state=0).fit(x, y)
         >>> table.predict_proba(x[:2]).shape
         (2, 3)
+
+    Kadra et al., "Well-tuned simple nets excel on tabular datasets", 2021.
     """
 
     def __init__(
@@ -292,9 +295,15 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
         """Search, and train what predicts.
 
         Args:
-            X: Rows of numbers, or a data frame; NaN is missing.
-            y: A class for each.
-            sample_weight: A weight for each in training.
+            X: Numbers of (rows, columns), or a data frame; NaN is missing.
+            y: A class for each row, of (rows,).
+            sample_weight: A weight for each row in training, from 0, of (rows,).
+
+        Returns:
+            Itself.
+
+        Raises:
+            ValueError: If rows, classes or an argument of the estimator are none that it can take.
         """
         X, y = self._rows_and_targets(X, y)
         check_classification_targets(y)
@@ -314,12 +323,34 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities of (rows, classes), in the order of `classes_`."""
+        """Say how probable each class is.
+
+        Args:
+            X: Rows as in `fit`.
+
+        Returns:
+            Probabilities of (rows, classes), in the order of `classes_`.
+
+        Raises:
+            NotFittedError: If it has not been fitted.
+            ValueError: If columns are not those of `fit`.
+        """
         found = self._outputs(X)
         return found / found.sum(1, keepdims=True)
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most probable class of each row."""
+        """Predict the most probable class of each row.
+
+        Args:
+            X: Rows as in `fit`.
+
+        Returns:
+            Classes of (rows,).
+
+        Raises:
+            NotFittedError: If it has not been fitted.
+            ValueError: If columns are not those of `fit`.
+        """
         found = self._outputs(X)
         return self.classes_[found.argmax(1)]
 
@@ -327,16 +358,17 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
 class RegularizedRegressor(RegressorMixin, _Regularized):
     """A network for tables whose regularization is searched while it is fitted; see `RegularizedClassifier`.
 
-    Targets are standardised inside. Several columns of targets are predicted together.
+    Targets are standardised inside. Several columns of targets are predicted together. When fitted it has the same
+    attributes, but for `classes_`.
 
     Args:
-        hidden: Units of the hidden layers.
+        hidden: Units of the hidden layers, each a whole number from 1.
         techniques: As in `rg.search`.
         trials: As in `rg.search`; 50 where no budget is given either.
         budget: As in `rg.search`.
-        epochs: How long members train at most.
-        batch_size: Rows of a step.
-        learning_rate: Of Adam.
+        epochs: How long members train at most, from 1.
+        batch_size: Rows of a step, from 1.
+        learning_rate: Of Adam, a number above 0.
         folds: As in `rg.search`; fewer where there are fewer than two rows for each.
         scoring: A name or scorer of scikit-learn; by default R², or the squared error of fewer than four rows.
         ensemble: Whether the averaged fold models of the best recipe predict, else the answer trained on all rows.
@@ -355,6 +387,8 @@ class RegularizedRegressor(RegressorMixin, _Regularized):
         >>> table = RegularizedRegressor(hidden=(16,), trials=4, epochs=5, random_state=0).fit(x, y)
         >>> table.predict(x[:2]).shape
         (2,)
+
+    Kadra et al., "Well-tuned simple nets excel on tabular datasets", 2021, for classes; here for numbers too.
     """
 
     def __init__(
@@ -400,9 +434,15 @@ class RegularizedRegressor(RegressorMixin, _Regularized):
         """Search, and train what predicts.
 
         Args:
-            X: Rows of numbers, or a data frame; NaN is missing.
-            y: A number, or several, for each.
-            sample_weight: A weight for each in training.
+            X: Numbers of (rows, columns), or a data frame; NaN is missing.
+            y: Numbers of (rows,) or (rows, targets).
+            sample_weight: A weight for each row in training, from 0, of (rows,).
+
+        Returns:
+            Itself.
+
+        Raises:
+            ValueError: If rows, targets or an argument of the estimator are none that it can take.
         """
         X, y = self._rows_and_targets(X, y)
         if len(y) < 2:
@@ -426,7 +466,18 @@ class RegularizedRegressor(RegressorMixin, _Regularized):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """A number for each row, or a row of several."""
+        """Predict the numbers of each row.
+
+        Args:
+            X: Rows as in `fit`.
+
+        Returns:
+            Numbers of (rows,) or (rows, targets), as `fit` was given them.
+
+        Raises:
+            NotFittedError: If it has not been fitted.
+            ValueError: If columns are not those of `fit`.
+        """
         outputs = self._outputs(X)
         found = self._scaler.inverse_transform(outputs)
         return found if self._columns else found[:, 0]

@@ -18,8 +18,8 @@ def mc_predict(model: Any, x: Any, samples: int = 50, batch_size: int = 32, seed
         model: Any built Keras model with layers that draw at random in training, such as dropout.
         x: Inputs as `predict` takes them: arrays of (rows, ...), one or a structure of them, or a stream.
         samples: Passes for each row, a whole number from 2.
-        batch_size: Rows a pass.
-        seed: Of the draws; the same seed gives the same predictions.
+        batch_size: Rows a pass, from 1.
+        seed: Whole number from 0, of the draws; the same seed gives the same predictions.
 
     Returns:
         Mean and standard deviation over the passes, each as `predict` would put it out.

@@ -13,7 +13,11 @@ CATALOGUE: Mapping[str, Technique] = MappingProxyType(
 
 
 def techniques() -> Mapping[str, Technique]:
-    """Return the catalogue: a mapping from each technique's name to its declaration, in catalogue order.
+    """Return the catalogue: a mapping from each technique's name to its declaration, in the order of a training step.
+
+    Returns:
+        Declarations by name. Each has, among others, a `summary`, when it `helps` and `hurts`, its `place`, the `unit` of its
+        strength, the `limits` that are allowed, the `range` that is searched, and its `paper`.
 
     Example:
         >>> import regularity as rg

@@ -185,7 +185,7 @@ class _Noise(HidesStrengths):
 
 @keras.saving.register_keras_serializable(package="regularity")
 class Dropout(keras.layers.Dropout, _Noise):
-    """Keras's `Dropout` with a rate that is a weight: assign to it and the next step uses it.
+    """Keras's `Dropout`, on inputs of any shape, with a rate that is a weight: assign to it and the next step uses it.
 
     Args:
         rate: Share of units set to 0 in training, a number from 0 (off) to 1.
@@ -281,6 +281,12 @@ class SpatialDropout2D(_SpatialDropout, keras.layers.SpatialDropout2D):
     Raises:
         ValueError: If `rate` is not a number from 0 to 1.
 
+    Example:
+        >>> import numpy as np, regularity as rg
+        >>> outputs = np.asarray(rg.layers.SpatialDropout2D(0.5, seed=0)(np.ones((8, 3, 3, 4)), training=True))
+        >>> bool((outputs == outputs[:, :1, :1]).all())
+        True
+
     Tompson et al., "Efficient object localization using convolutional networks", 2015.
     """
 
@@ -310,6 +316,12 @@ class SpatialDropout3D(_SpatialDropout, keras.layers.SpatialDropout3D):
     Raises:
         ValueError: If `rate` is not a number from 0 to 1.
 
+    Example:
+        >>> import numpy as np, regularity as rg
+        >>> outputs = np.asarray(rg.layers.SpatialDropout3D(0.5, seed=0)(np.ones((8, 2, 3, 3, 4)), training=True))
+        >>> bool((outputs == outputs[:, :1, :1, :1]).all())
+        True
+
     Tompson et al., "Efficient object localization using convolutional networks", 2015.
     """
 
@@ -329,7 +341,7 @@ class SpatialDropout3D(_SpatialDropout, keras.layers.SpatialDropout3D):
 
 @keras.saving.register_keras_serializable(package="regularity")
 class GaussianDropout(keras.layers.GaussianDropout, _Noise):
-    """Keras's `GaussianDropout` with a rate that is a weight.
+    """Keras's `GaussianDropout`, on inputs of any shape, with a rate that is a weight.
 
     Args:
         rate: Of the dropout with the same variance: the noise has a standard deviation of `sqrt(rate / (1 - rate))`. A
@@ -363,10 +375,10 @@ class GaussianDropout(keras.layers.GaussianDropout, _Noise):
 
 @keras.saving.register_keras_serializable(package="regularity")
 class GaussianNoise(keras.layers.GaussianNoise, _Noise):
-    """Keras's `GaussianNoise` with a standard deviation that is a weight.
+    """Keras's `GaussianNoise`, on inputs of any shape, with a standard deviation that is a weight.
 
     Args:
-        stddev: Standard deviation of the noise, a number from 0 (off) to 1, as in Keras.
+        stddev: Standard deviation of the noise, in the unit of the inputs, a number from 0 (off) to 1, as in Keras.
         seed: Integer seed of the noise; None for one drawn anew.
 
     Raises:
@@ -396,7 +408,7 @@ class GaussianNoise(keras.layers.GaussianNoise, _Noise):
 
 @keras.saving.register_keras_serializable(package="regularity")
 class AlphaDropout(keras.layers.AlphaDropout, _Noise):
-    """Keras's `AlphaDropout`, for networks of SELU units, with a rate that is a weight.
+    """Keras's `AlphaDropout`, for networks of SELU units, on inputs of any shape, with a rate that is a weight.
 
     Args:
         rate: Share of units set to SELU's floor in training, a number from 0 (off) to 1.
@@ -405,6 +417,13 @@ class AlphaDropout(keras.layers.AlphaDropout, _Noise):
 
     Raises:
         ValueError: If `rate` is not a number from 0 to 1.
+
+    Example:
+        >>> import numpy as np, regularity as rg
+        >>> x = np.random.default_rng(0).normal(size=(400, 50))
+        >>> outputs = np.asarray(rg.layers.AlphaDropout(0.5, seed=0)(x, training=True))
+        >>> bool(abs(outputs.mean()) < 0.05), bool(abs(outputs.std() - 1) < 0.05)
+        (True, True)
 
     Klambauer et al., "Self-normalizing neural networks", 2017.
     """
@@ -428,7 +447,7 @@ class AlphaDropout(keras.layers.AlphaDropout, _Noise):
 
 @keras.saving.register_keras_serializable(package="regularity")
 class DropPath(_Noise):
-    """Drops the whole of what it is given, row by row: put at the end of a residual branch, it is stochastic depth.
+    """Drops the whole of what it is given, (rows, ...), row by row: at the end of a residual branch it is stochastic depth.
 
     Args:
         rate: Share of rows set to 0 in training, the others scaled up; a number from 0 (off) to 1.
@@ -468,7 +487,7 @@ class DropPath(_Noise):
 
 @keras.saving.register_keras_serializable(package="regularity")
 class ShakeDrop(DropPath):
-    """Shakes the whole of what it is given, row by row: put at the end of a residual branch, it is ShakeDrop.
+    """Shakes the whole of what it is given, (rows, ...), row by row: at the end of a residual branch it is ShakeDrop.
 
     Args:
         rate: Share of rows whose branch is shaken in training, a number from 0 (off) to 1.
@@ -476,6 +495,12 @@ class ShakeDrop(DropPath):
 
     Raises:
         ValueError: If `rate` is not a number from 0 to 1.
+
+    Example:
+        >>> import numpy as np, regularity as rg
+        >>> outputs = np.asarray(rg.layers.ShakeDrop(0.5, seed=0)(np.ones((6, 3)), training=True))
+        >>> bool((outputs == outputs[:, :1]).all()), len(set(outputs[:, 0].tolist())) > 1
+        (True, True)
 
     Yamada et al., "ShakeDrop regularization for deep residual learning", 2019. The paper scales by `1 - rate` at
     inference; here what is trained is scaled up instead, so that nothing is left at inference.
@@ -487,7 +512,7 @@ class ShakeDrop(DropPath):
 
 @keras.saving.register_keras_serializable(package="regularity")
 class ConcreteDropout(_Noise):
-    """Dropout that learns its rate, which is a weight of the layer; of images and sequences it drops whole features.
+    """Dropout of (rows, ..., features) that learns its rate, a weight of the layer; of images and sequences it drops whole features.
 
     Args:
         strength: What the entropy of the masks is worth, for each of the features: the paper's is 1 / rows for a
@@ -552,6 +577,12 @@ class TokenDropout(DropPath):
     Raises:
         ValueError: If `rate` is not a number from 0 to 1.
 
+    Example:
+        >>> import numpy as np, regularity as rg
+        >>> outputs = np.asarray(rg.layers.TokenDropout(0.5, seed=0)(np.ones((8, 6, 3)), training=True))
+        >>> bool((outputs == outputs[..., :1]).all()), sorted(set(outputs.ravel().tolist()))
+        (True, [0.0, 2.0])
+
     Iyyer et al., "Deep unordered composition rivals syntactic methods for text classification", 2015; Liu et al.,
     "PatchDropout: economizing vision transformers using patch dropout", 2023, which leaves the patches out where here they
     become 0.
@@ -575,6 +606,13 @@ class DropBlock2D(DropPath):
 
     Raises:
         ValueError: If `rate` is not a number from 0 to 1, or `block_size` no whole number from 1.
+
+    Example:
+        >>> import numpy as np, regularity as rg
+        >>> layer = rg.layers.DropBlock2D(0.3, block_size=3, seed=0)
+        >>> outputs = np.asarray(layer(np.ones((64, 16, 16, 1)), training=True))
+        >>> bool(abs((outputs == 0).mean() - 0.3) < 0.05)
+        True
 
     Ghiasi et al., "DropBlock: a regularization method for convolutional networks", 2018.
     """
@@ -618,7 +656,7 @@ class BatchNormalization(keras.layers.BatchNormalization, HidesStrengths):
     """Keras's `BatchNormalization` of which a share acts: 0 is the identity, 1 is Keras's layer.
 
     Args:
-        share: A number from 0 (off) to 1.
+        share: Of the normalized inputs in what it puts out, the rest being the inputs as they are; a number from 0 (off) to 1.
         **kwargs: The arguments of Keras's layer.
 
     Raises:
@@ -656,7 +694,7 @@ def _fold_normalization(layer: Any, share: float) -> None:
 
 @keras.saving.register_keras_serializable(package="regularity")
 class TemporalActivity(weights.OneStrength):
-    """Penalty on how much what a layer puts out changes from step to step, for its `activity_regularizer`.
+    """Penalty on how much what a layer puts out, (rows, steps, units), changes from step to step, for its `activity_regularizer`.
 
     Args:
         strength: Of the mean squared change, a number from 0 (off) up.

@@ -275,6 +275,17 @@ class L1L2(Penalty):
     Raises:
         ValueError: If a strength is negative, NaN or infinite.
 
+    Example:
+        >>> import keras, regularity as rg
+        >>> penalty = rg.regularizers.L1L2(l1=0.5, l2=0.25)
+        >>> layer = keras.layers.Dense(2, kernel_initializer="ones", kernel_regularizer=penalty)
+        >>> layer.build((None, 3))
+        >>> float(layer.losses[0])
+        4.5
+        >>> penalty.l2 = 0.0
+        >>> float(layer.losses[0])
+        3.0
+
     Zou and Hastie, "Regularization and variable selection via the elastic net", 2005.
     """
 

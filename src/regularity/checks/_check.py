@@ -67,6 +67,13 @@ class Finding:
         why: One sentence.
         mend: One line of code.
         page: In the docs.
+
+    Example:
+        >>> import keras, regularity as rg
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.95), keras.layers.Dense(1)])
+        >>> (finding,) = rg.check(model)
+        >>> finding.code, finding.name, finding.level
+        ('RG401', 'extreme-dropout', 'doubtful')
     """
 
     code: str
@@ -82,11 +89,18 @@ class Finding:
 
 
 class Findings(list[Finding]):
-    """What `rg.check` found: a list of `Finding`, in words when printed, a table in a notebook."""
+    """What `rg.check` found: a list of `Finding`, in words when printed, a table in a notebook.
+
+    Example:
+        >>> import keras, regularity as rg
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.95), keras.layers.Dense(1)])
+        >>> rg.check(model).table["name"].tolist()
+        ['extreme-dropout']
+    """
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row for each finding."""
+        """A row for each finding, with the attributes of `Finding` as columns."""
         return pd.DataFrame([astuple(each) for each in self], columns=[field.name for field in fields(Finding)])
 
     def __str__(self) -> str:

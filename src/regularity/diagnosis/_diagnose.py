@@ -126,22 +126,26 @@ def diagnose(
             less.
         x: Arrays, data frames or tensors of (rows, ...), or a dict or list of them; a stream is read into memory once.
         y: Targets likewise.
-        folds: How many, a splitter of scikit-learn, or a list of (training rows, held-out rows). Stratified for classes;
-            ignored with `validation_data`.
-        epochs: How long members train: as long as you would.
+        folds: How many, from 2, a splitter of scikit-learn, or a list of (training rows, held-out rows). Stratified for
+            classes; ignored with `validation_data`.
+        epochs: How long members train, from 1: as long as you would.
         seeds: How many seeds a fold (averaged), or which.
         score: A name or scorer of scikit-learn, or `loss`; by default accuracy for classes, R² for numbers, and the loss,
             without penalties, for all else.
         groups: Group of each row; no group is in two folds. Not beside `validation_data`.
-        batch_size: Rows of a step.
+        batch_size: Rows of a step, from 1.
         validation_data: Held-out rows in place of folds, `(x, y)` or a stream. Errors are then over seeds, five by default.
         init: `fresh` or `keep`, as in `rg.train`.
         sample_weight: Weights of (rows,) in training; scores count every row once.
         class_weight: Mapping from class to weight, or `balanced`, likewise.
-        seed: Sets all that is random; the same seed gives the same diagnosis.
+        seed: Whole number from 0, which sets all that is random; the same seed gives the same diagnosis.
         verbose: As in `rg.train`.
 
+    Returns:
+        The diagnosis.
+
     Raises:
+        TypeError: If `model` is neither a model of Keras's nor a history.
         ValueError: If model and data don't fit each other, or the model as given diverges; with a history, if it
             has no losses of both training and validation.
 

@@ -59,6 +59,15 @@ class Diagnosis:
             `train_loss`, each after the number of epochs that suits it, and `error` of the held-out score.
         calibration: How far what it predicts of held-out rows can be taken at its word; None where that has no meaning.
         weights: A row for each kernel, with `norm`, `spectral_norm` and share of `zeros`.
+
+    Example:
+        >>> import numpy as np, regularity as rg
+        >>> epochs = np.arange(20)
+        >>> diagnosis = rg.diagnose({"loss": 1 - epochs / 20, "val_loss": 1 + (epochs / 20 - 0.4) ** 2})
+        >>> diagnosis.verdict, diagnosis.epochs, diagnosis.table.index.tolist()[-2:]
+        ('over', 9, ['after_best', 'last_quarter'])
+        >>> print(diagnosis.next.splitlines()[1])
+        model.fit(x, y, epochs=9)  # where held-out rows are best, without any
     """
 
     verdict: Verdict
@@ -101,10 +110,13 @@ class Diagnosis:
         """Draw the loss by epoch, the score by share of the rows, and the calibration, where they are known.
 
         Args:
-            ax: As many matplotlib axes, or None for a new figure, to save or to be shown by a notebook.
+            ax: As many matplotlib axes as are known, or None for a new figure, to save or to be shown by a notebook.
 
         Returns:
             The matplotlib figure.
+
+        Raises:
+            ValueError: If `ax` are more or fewer.
         """
         from regularity.report.figures import plot_diagnosis
 

@@ -34,6 +34,15 @@ class Member:
         history: Keras's dict of lists, one entry an epoch.
         diverged: The epoch, from 1, in which weights or loss ceased to be finite, or None; its weights are the last that
             were.
+
+    Example:
+        >>> import keras, numpy as np, regularity as rg
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        >>> model.compile("adam", "mse")
+        >>> x = np.random.default_rng(0).normal(size=(64, 4))
+        >>> (member,) = rg.train(model, x, x.sum(1), {"weight_decay": 0.1}, epochs=3)
+        >>> member.recipe, member.seed, len(member.history["loss"]), member.model.count_params()
+        (Recipe({'weight_decay': 0.1}), 0, 3, 5)
     """
 
     recipe: Recipe
@@ -82,13 +91,13 @@ def train(
             generator is read to its end once, and kept.
         y: Targets likewise; None with a stream.
         recipes: A recipe or a list of them, each a `Recipe` or a mapping; None is the model as given.
-        seeds: How many seeds for each recipe (0, 1, …), or which.
-        epochs: Passes through the data; a recipe's own `epochs` comes first.
-        batch_size: Rows of a step.
+        seeds: How many seeds for each recipe (0, 1, …), from 1, or which, whole numbers from 0.
+        epochs: Passes through the data, from 1; a recipe's own `epochs` comes first.
+        batch_size: Rows of a step, from 1.
         validation_data: `(x, y)` or `(x, y, sample_weight)`, or a stream; scored after each epoch as `fit` does.
         shuffle: Whether each member sees its rows in a new order each epoch.
         init: `fresh` draws weights by the model's own initializers, `keep` starts from those of the model.
-        sample_weight: Weights of (rows,).
+        sample_weight: Weights of (rows,), by which the loss of each row is multiplied.
         class_weight: Mapping from class to weight, or `balanced`, by which all classes weigh the same; not together with `sample_weight`.
         callbacks: Keras callbacks. They see one model at a time, so members are then trained one after the other.
         verbose: 1 shows progress, 0 nothing; `auto` shows it on a terminal.
@@ -97,6 +106,7 @@ def train(
         The members, seeds within recipes, in the order given.
 
     Raises:
+        TypeError: If `model` is none of Keras's, or `recipes` neither recipes nor mappings.
         ValueError: If model, data or recipes don't fit each other; nothing has been compiled then.
 
     Example:

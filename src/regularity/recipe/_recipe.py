@@ -28,8 +28,9 @@ class Recipe:
     Args:
         techniques: Keys and strengths: a number, or a mapping with `strength` and, for one that changes while training, a
             `schedule`: linear, cosine, flat_cos, coslog4, warm_up or step, by the share of training done. The keys `epochs` (whole
-            number from 1) and `learning_rate` (above 0) are fields of their own. Where a strength is a bound, as that of
-            `max_norm` and `clip_norm`, None is 'off'.
+            number from 1) and `learning_rate` (above 0) are fields of their own, and attributes. Each technique's page says
+            what a unit of its strength is and which are allowed; 0 is 'off', or None where it is a bound, as that of
+            `max_norm` and `clip_norm`.
 
     Raises:
         ValueError: If a technique, a field or a strength is not one that the catalogue allows.
@@ -42,6 +43,9 @@ class Recipe:
         (0.0003, 20)
         >>> rg.Recipe.from_json(recipe.to_json()) == recipe
         True
+
+    Holzmüller, Grinsztajn and Steinwart, "Better by default: strong pre-tuned MLPs and boosted trees on tabular data", 2024,
+    for flat_cos and coslog4.
     """
 
     def __init__(self, techniques: Mapping[str, Any] | None = None) -> None:
@@ -76,12 +80,13 @@ class Recipe:
             model: A compiled Keras model; Sequential and Functional ones of any nesting, or a subclassed one, in which
                 layers can be exchanged but none put in.
             init: `keep` carries the weights over, `fresh` draws them anew by the model's own initializers.
-            seed: Whole number that sets the fresh weights and all random numbers of training; None keeps what there is.
+            seed: Whole number from 0 that sets the fresh weights and all random numbers of training; None keeps what there is.
 
         Returns:
             A compiled `keras.Model` of the same kind, with `.strengths` and `.to_keras()`.
 
         Raises:
+            TypeError: If `model` is none of Keras's.
             ValueError: If the model is not compiled or built, or a key reaches nothing in it.
 
         Example:
@@ -101,7 +106,13 @@ class Recipe:
         return applied
 
     def to_json(self) -> str:
-        """Return the recipe as JSON, one object with the keys in their order."""
+        """Return the recipe as JSON, one object with the keys in their order.
+
+        Example:
+            >>> import regularity as rg
+            >>> rg.Recipe({"mixup": {"strength": 0.2, "schedule": "flat_cos"}, "max_norm": None}).to_json()
+            '{"mixup": {"strength": 0.2, "schedule": "flat_cos"}, "max_norm": null}'
+        """
         fields = {name: getattr(self, name) for name in FIELDS if getattr(self, name) is not None}
         entries = {
             key: {"strength": strength, "schedule": self.schedules[key]} if key in self.schedules else strength
@@ -113,8 +124,16 @@ class Recipe:
     def from_json(cls, text: str) -> "Recipe":
         """Read a recipe that `to_json` wrote, or that was written by hand.
 
+        Args:
+            text: One JSON object.
+
         Raises:
             ValueError: If `text` is not JSON, or not a recipe.
+
+        Example:
+            >>> import regularity as rg
+            >>> rg.Recipe.from_json('{"dropout": 0.3, "epochs": 20}')
+            Recipe({'dropout': 0.3, 'epochs': 20})
         """
         try:
             return cls(json.loads(text))

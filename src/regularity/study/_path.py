@@ -69,6 +69,22 @@ class Path:
         best: The candidate with the best mean score.
         one_se: The answer: whatever lies within one paired standard error of the best is as good, and then the model
             as given comes first, then 'off', then the strongest.
+
+    `off`, `best` and `one_se` each have a `strength`, a `score` with its `error`, `epochs`, and a `recipe` to apply.
+
+    Example:
+        >>> import keras, numpy as np, regularity as rg
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.normal(size=(60, 5)); y = x[:, 0] + rng.normal(size=60)
+        >>> model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(1)])
+        >>> model.compile("adam", "mse")
+        >>> path = rg.path(model, x, y, strengths=[0.01, 0.1], folds=3, epochs=4)
+        >>> path.score_name, path.off.strength, path.best.recipe.epochs <= 4
+        ('r2', 0.0, True)
+        >>> path.verdict in ("helps", "not separable"), path.model.count_params()
+        (True, 6)
+
+    Breiman, Friedman, Olshen and Stone, "Classification and regression trees", 1984, for the rule of one standard error.
     """
 
     technique: str
@@ -178,12 +194,13 @@ def path(
         x: Arrays, data frames or tensors of (rows, ...), or a dict or list of them; a stream is read into memory once.
         y: Targets likewise.
         technique: A recipe key: a technique, or `technique@pattern`.
-        strengths: How many, or which; 'off' is always among them. By default spaced over the technique's range, for
-            L1 and L2 from the strength at which the path is flat, found by a short run, four decades down.
-        folds: How many, a splitter of scikit-learn, or a list of (training rows, held-out rows). Stratified for
+        strengths: How many, from 2, or which, in the technique's unit; 'off' is always among them. By default spaced over
+            the technique's range, for penalties on weights from the strength at which the path is flat, found by a short
+            run, four decades down.
+        folds: How many, from 2, a splitter of scikit-learn, or a list of (training rows, held-out rows). Stratified for
             classes; ignored with `validation_data`.
         epochs: How long members train, 50 by default. How many a candidate gets is then read off its mean curve.
-        seeds: How many seeds a fold (averaged), or which.
+        seeds: How many seeds a fold (averaged), or which; with `validation_data` from 2, five by default.
         score: A name or scorer of scikit-learn, or `loss`; by default accuracy for classes, R² for numbers, and the
             loss, without penalties, for all else.
         groups: Group of each row; no group is in two folds. Not beside `validation_data`.
@@ -195,10 +212,14 @@ def path(
         sample_weight: Weights of (rows,) in training; scores count every row once.
         class_weight: Mapping from class to weight, or `balanced`, likewise.
         callbacks: Keras callbacks for the refit on all rows.
-        seed: Sets folds, weights, masks and orders; the same seed gives the same path.
+        seed: Whole number from 0, which sets folds, weights, masks and orders; the same seed gives the same path.
         verbose: As in `rg.train`.
 
+    Returns:
+        The path.
+
     Raises:
+        TypeError: If `model` is none of Keras's, or `technique` no text.
         ValueError: If model, data or technique don't fit each other, or every candidate diverges.
 
     Example:
@@ -210,6 +231,9 @@ def path(
         >>> path = rg.path(model, x, y, technique="dropout", strengths=4, folds=3, epochs=5)
         >>> path.table["strength"].round(2).tolist()
         [0.0, 0.27, 0.53, 0.8]
+
+    Friedman, Hastie and Tibshirani, "Regularization paths for generalized linear models via coordinate descent", 2010, for
+    paths; Nadeau and Bengio, "Inference for the generalization error", 2003, for the error of paired differences.
     """
     sites = sites_of(model)
     declared = _declared(technique)

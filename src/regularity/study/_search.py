@@ -92,15 +92,15 @@ def search(
         x: Arrays, data frames or tensors of (rows, ...), or a dict or list of them; a stream is read into memory once.
         y: Targets likewise.
         techniques: `auto` takes what fits model and data; or a list of recipe keys; or a `Space`, or a mapping that is one.
-        trials: How many candidates, the model as given among them.
+        trials: How many candidates, from 2, the model as given among them.
         budget: Wall-clock time for all of it, such as `"90s"`, `"5min"`, `"1h"` or seconds. With neither, five minutes.
         folds: How many, from 2, a splitter of scikit-learn, or a list of (training rows, held-out rows). From 4 folds that
             part the rows, candidates train with two of them left out, so that no choice is judged on rows it has seen.
         epochs: How long members train, 50 by default. How many a candidate gets is then read off its mean curve.
         score: A name or scorer of scikit-learn, or `loss`; by default as in `rg.path`.
         groups: Group of each row; no group is in two folds. Not beside `validation_data`.
-        batch_size: Rows of a step.
-        validation_data: Held-out rows in place of folds, `(x, y)` or a stream.
+        batch_size: Rows of a step, from 1.
+        validation_data: Held-out rows in place of folds, `(x, y)` or a stream; at least two rows.
         init: `fresh` or `keep`, as in `rg.train`.
         sample_weight: Weights of (rows,) in training; scores count every row once.
         class_weight: Mapping from class to weight, or `balanced`, likewise: look for it where `score` counts classes alike.
@@ -115,7 +115,7 @@ def search(
         storage: A URL, a file, or an Optuna storage; by default a file in `./regularity/`. The same call on the same storage
             goes on where it stopped.
         name: Of the study; by default made of the model's name and what is asked.
-        seed: Sets folds, weights, masks, orders and what the sampler draws.
+        seed: Whole number from 0, which sets folds, weights, masks, orders and what the sampler draws.
         engine: `local` trains on this machine, `ray` on all of a Ray cluster: the one that `ray.init` finds.
         live: Whether to show the report in a browser while it is searched, at an address of this machine alone that is
             printed; or the port. When the search is over the page is the whole report, for which the ablation is trained.
@@ -125,8 +125,10 @@ def search(
         The study.
 
     Raises:
+        TypeError: If `model` is none of Keras's, or `techniques`, `pruner` or `trial_callbacks` are of another form.
         ValueError: If model, data or techniques don't fit each other, every candidate diverges, or the storage holds a study
             of something else.
+        ImportError: If `engine` is `ray` and Ray is not installed.
 
     Example:
         >>> import keras, numpy as np, regularity as rg
@@ -137,6 +139,10 @@ def search(
         >>> study = rg.search(model, x, y, ["l2", "dropout"], trials=12, epochs=4, storage="sqlite://")
         >>> len(study.table), study.verdict in ("helps", "not separable")
         (12, True)
+
+    Bergstra et al., "Algorithms for hyper-parameter optimization", 2011, for TPE; Rasmussen and Williams, "Gaussian processes
+    for machine learning", 2006, for what neighbours in strength share; Nadeau and Bengio, "Inference for the generalization
+    error", 2003, for the verdict and its interval.
     """
     begun = time.monotonic()
     sites_of(model)  # says what the model lacks

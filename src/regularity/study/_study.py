@@ -100,10 +100,32 @@ class Found(NamedTuple):
 class Study:
     """All trials of one question and what they say; made by `rg.search`.
 
+    Every score is a `Score`: its `value`, the mean over folds, and its standard `error`, in the unit of `score_name`. Printed
+    it says the answer in words.
+
     Args:
         name: Of the study.
         score_name: How held-out rows were scored; higher is better.
         storage: Where it is kept.
+
+    Example:
+        >>> import keras, numpy as np, regularity as rg
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.normal(size=(100, 4)); y = (x[:, 0] > 0).astype(int)
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(2, "softmax")])
+        >>> model.compile("adam", "sparse_categorical_crossentropy")
+        >>> study = rg.search(model, x, y, ["weight_decay"], trials=6, epochs=3, storage="sqlite://")
+        >>> study.score_name, study.table.index.name, list(study.comparison.index)[:2]
+        ('accuracy', 'trial', ['chosen', 'as given'])
+        >>> study.recipe == (study.best if study.verdict == "helps" else rg.Recipe({"epochs": study.recipe.epochs}))
+        True
+        >>> study.model.count_params(), study.ensemble().output_shape, "model.fit" in study.code()
+        (58, (None, 2), True)
+        >>> study.ablation().index.tolist()
+        ['all', 'none', 'as given']
+        >>> figure = study.plot_comparison()
+
+    Nadeau and Bengio, "Inference for the generalization error", 2003, for errors and intervals.
     """
 
     name: str
@@ -251,6 +273,8 @@ class Study:
         """The fold models of the best recipe, their outputs averaged, as one plain Keras model.
 
         They were trained while judging, so this costs nothing; each has seen all rows but those of its fold.
+
+        Hansen and Salamon, "Neural network ensembles", 1990.
         """
         return _keras.average_of(self._fold_models(), self._model)
 
@@ -264,12 +288,15 @@ class Study:
         """What each technique of the best recipe is worth: the recipe without it, and it alone, all trained at once.
 
         Args:
-            seeds: Members of each on every fold.
+            seeds: Members of each on every fold, from 1.
 
         Returns:
             A row for each variant: its `score` over folds, its `difference` to the whole recipe and the paired `error` of
             that; its `train_score` and the `gap` between the two on the mean curve, after `epochs`. How long a variant
             trains is read off its curves on the other folds.
+
+        Raises:
+            ValueError: If `seeds` is no whole number from 1.
         """
         return self._ablated(checked_count(seeds, "seeds")).table.copy()
 
@@ -286,15 +313,30 @@ class Study:
         return self._ablated().profile.copy()
 
     # -- to look at ------------------------------------------------------------------------------------------------
-    # Each draws on the matplotlib axes `ax`, or on a figure of its own to save or to be shown by a notebook, and returns
-    # the figure.
 
     def plot_comparison(self, ax: Any = None) -> Any:
-        """What was chosen minus each of the others, with 95 % intervals."""
+        """Draw what was chosen minus each of the others, with 95 % intervals.
+
+        Args:
+            ax: Matplotlib axes, or None for a figure of its own, to save or to be shown by a notebook.
+
+        Returns:
+            The matplotlib figure.
+        """
         return _figures().plot_comparison(self, ax)
 
     def plot_strengths(self, ax: Any = None) -> Any:
-        """Trials over the strength of each technique, the difference to the model as given; `ax` has axes for each technique that was tried."""
+        """Draw trials over the strength of each technique, as the difference to the model as given.
+
+        Args:
+            ax: Matplotlib axes, one for each technique that was tried, or None, as in `plot_comparison`.
+
+        Returns:
+            The matplotlib figure.
+
+        Raises:
+            ValueError: If `ax` are more or fewer.
+        """
         return _figures().plot_strengths(self, ax)
 
     def plot_profile(self, ax: Any = None) -> Any:
@@ -306,27 +348,68 @@ class Study:
         return _figures().plot_profile(self, ax)
 
     def plot_curves(self, ax: Any = None) -> Any:
-        """Held-out and training scores by epoch of the best recipe and its variants; trains the `ablation` unless it has been."""
+        """Draw held-out and training scores by epoch of the best recipe and its variants; trains the `ablation` unless it has been.
+
+        Args:
+            ax: As in `plot_comparison`.
+
+        Returns:
+            The matplotlib figure.
+        """
         return _figures().plot_curves(self, ax)
 
     def plot_ablation(self, ax: Any = None) -> Any:
-        """What each variant of the best recipe loses or gains; trains the `ablation` unless it has been."""
+        """Draw what each variant of the best recipe loses or gains; trains the `ablation` unless it has been.
+
+        Args:
+            ax: As in `plot_comparison`.
+
+        Returns:
+            The matplotlib figure.
+        """
         return _figures().plot_ablation(self, ax)
 
     def plot_trials(self, ax: Any = None) -> Any:
-        """All trials as lines across the techniques."""
+        """Draw all trials as lines across the techniques.
+
+        Args:
+            ax: As in `plot_comparison`.
+
+        Returns:
+            The matplotlib figure.
+
+        Inselberg, "The plane with parallel coordinates", 1985.
+        """
         return _figures().plot_trials(self, ax)
 
     def plot_calibration(self, ax: Any = None) -> Any:
-        """What was so over what the fold models said of held-out rows.
+        """Draw what was so over what the fold models said of held-out rows.
+
+        Args:
+            ax: As in `plot_comparison`.
+
+        Returns:
+            The matplotlib figure.
 
         Raises:
             ValueError: If the model has several outputs, or outputs of another kind than classes or numbers.
+
+        Guo et al., "On calibration of modern neural networks", 2017.
         """
         return _figures().plot_calibration(self, ax)
 
     def plot_weights(self, ax: Any = None) -> Any:
-        """Histograms of the fold models' weights; `ax` has axes for each kernel."""
+        """Draw histograms of the fold models' weights.
+
+        Args:
+            ax: Matplotlib axes, one for each kernel, or None, as in `plot_comparison`.
+
+        Returns:
+            The matplotlib figure.
+
+        Raises:
+            ValueError: If `ax` are more or fewer.
+        """
         return _figures().plot_weights(self, ax)
 
     def report(self, file: str | os.PathLike[str] = "report.html") -> Path:
