@@ -29,7 +29,7 @@ def data() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def network(inputs: int) -> keras.Model:
-    """A network with eighty times as many weights as there are rows."""
+    """A network with a hundred times as many weights as there are rows."""
     model = keras.Sequential(
         [
             keras.Input((inputs,)),
