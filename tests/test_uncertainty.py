@@ -65,3 +65,7 @@ def test_what_makes_no_spread_is_refused() -> None:
     for samples in (1, 2.0, True, "3"):
         with pytest.raises(ValueError, match=r"`samples`.*whole number from 2.*Received"):
             rg.mc_predict(network(layers.Dropout(0.1)), ROWS, samples=samples)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"`batch_size`.*whole number from 1.*Received: batch_size=0"):
+        rg.mc_predict(network(layers.Dropout(0.1)), ROWS, batch_size=0)
+    with pytest.raises(TypeError, match=r"Expected a Keras model. Received: model=5"):
+        rg.mc_predict(5, ROWS)

@@ -25,7 +25,8 @@ def mc_predict(model: Any, x: Any, samples: int = 50, batch_size: int = 32, seed
         Mean and standard deviation over the passes, each as `predict` would put it out.
 
     Raises:
-        ValueError: If `samples` is no whole number from 2, or nothing in the model draws.
+        ValueError: If `samples` or `batch_size` is no such number, or nothing in the model draws.
+        TypeError: If `model` is none of Keras.
 
     Example:
         >>> import keras, numpy as np, regularity as rg
@@ -36,10 +37,13 @@ def mc_predict(model: Any, x: Any, samples: int = 50, batch_size: int = 32, seed
 
     Gal and Ghahramani, "Dropout as a Bayesian approximation: representing model uncertainty in deep learning", 2016.
     """
-    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 2:
-        raise ValueError(
-            f"Invalid value received for argument `samples`. Expected a whole number from 2. Received: samples={samples!r}"
-        )
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"Expected a Keras model. Received: model={model!r} (of type {type(model).__name__})")
+    for name, value, least in (("samples", samples, 2), ("batch_size", batch_size, 1)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(
+                f"Invalid value received for argument `{name}`. Expected a whole number from {least}. Received: {name}={value!r}"
+            )
     generators = [generator for _, generator in _keras.seed_generators(model)]
     if not generators:
         raise ValueError(

@@ -152,6 +152,16 @@ def test_axes_of_the_user_are_drawn_on():
     assert not other.has_data()
 
 
+def test_axes_of_the_user_that_share_nothing_both_say_the_strengths():
+    apart, shared = Figure().subplots(2), Figure().subplots(2, sharex=True)
+    for axes in (apart, shared):
+        CASES["log"].plot(ax=axes)
+    labels = [[tick.get_text() for tick in axes.get_xticklabels()] for axes in apart]
+    assert labels[0] == labels[1]
+    assert labels[0][0] == "off"
+    assert [tick.get_text() for tick in shared[1].get_xticklabels()] == labels[1]
+
+
 def test_figures_of_one_technique_are_apart():
     first, second = CASES["log"].plot(), CASES["best and answer apart"].plot()
     assert first is not second

@@ -48,6 +48,11 @@ def test_what_is_no_callable_is_refused_before_any_work():
         rg.search(classifier(), X, Y, trial_callbacks=["mlflow"], trials=2, storage="sqlite://")
 
 
+def test_a_sampler_that_is_none_of_optunas_is_refused_before_any_work():
+    with pytest.raises(TypeError, match=r"`sampler` to be one of Optuna's, such as .*Received: 5"):
+        rg.search(classifier(), X, Y, sampler=5, trials=2, storage="sqlite://")
+
+
 def test_a_trial_that_diverged_has_no_value_as_a_failed_one_of_optunas():
     model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.01), "mse")

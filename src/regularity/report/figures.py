@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from regularity.report._trials import axis, places, reach, span
 from regularity.report._trials import rows as trial_rows
@@ -83,7 +83,8 @@ def plot_path(path: Any, ax: Any = None) -> Any:
     norms.set_ylabel("norm of\nthe kernels")
     norms.set_ylim(bottom=0)
     norms.set_xlabel(f"strength of {path.technique}")
-    _strength_axis(norms, table["strength"].to_numpy(), where)
+    for axes in (norms,) if norms.get_shared_x_axes().joined(norms, scores) else (scores, norms):
+        _strength_axis(axes, table["strength"].to_numpy(), where)
     for axes in (scores, norms):
         _plain(axes)
     return figure
@@ -123,7 +124,7 @@ def plot_strengths(study: Any, ax: Any = None) -> Any:
         chosen = (mine["role"] == "chosen").to_numpy()
         axes.plot(at[chosen], shown[chosen], "D", color=_CHOSEN, markersize=8, markeredgecolor="white", zorder=5)
         if log:
-            axes.set_xscale("log")
+            _logarithmic(axes, at)
         if backwards:
             axes.invert_xaxis()
         axes.set_xlabel(title)
@@ -159,7 +160,7 @@ def plot_profile(study: Any, ax: Any = None) -> Any:
                 at[one], mine["score"][one], shape, color=color, markersize=9, markeredgecolor="white", zorder=5, label=words
             )  # fmt: skip
         if log:
-            axes.set_xscale("log")
+            _logarithmic(axes, at)
         if backwards:
             axes.invert_xaxis()
         axes.set_ylim(reach(rows[rows["technique"] == name]))
@@ -342,6 +343,15 @@ def _differences(axes: Any, names: Any, differences: Any, reach: Any) -> None:
     axes.set_yticks(at, names)
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _logarithmic(axes: Any, at: Any) -> None:
+    """A logarithmic axis for strengths: over less than two decades also with numbers between the powers of ten."""
+    axes.set_xscale("log")
+    if len(at) and at.max() / at.min() < 100:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _plain(axes: Any) -> None:

@@ -356,15 +356,15 @@ def _strengths(strengths: int | list[float], technique: Technique, probe: Any) -
         return strengths
     low, high = technique.range
     if technique.scale == "linear":
-        return list(np.linspace(0.0, high, strengths))
+        return np.linspace(0.0, high, strengths).tolist()
     if technique.place == "weights":
         grid = np.geomspace(high * 1e-6, high * 1e2, _PROBES)
         high = float(grid[flat_from(probe(list(grid))[:, 0])])
         low = high * 10**-_DECADES
     if technique.scale == "reverse_log":
-        return [technique.off, *(1 - np.geomspace(1 - low, 1 - high, strengths - 1))]
+        return [technique.off, *(1 - np.geomspace(1 - low, 1 - high, strengths - 1)).tolist()]
     first, last = (high, low) if technique.inverted else (low, high)
-    return [technique.off, *np.geomspace(first, last, strengths - 1)]
+    return [technique.off, *np.geomspace(first, last, strengths - 1).tolist()]
 
 
 def flat_from(scores: np.ndarray) -> int:

@@ -156,7 +156,8 @@ def search(
     space = space_of(techniques, model, data)
     epochs = _EPOCHS if epochs is None else checked_count(epochs, "epochs")
     batch_size = checked_count(batch_size, "batch_size")
-    where = _checked_engine(engine, _checked_pruner(pruner))
+    where = _checked_engine(engine, _checked_optunas(pruner, "pruner"))
+    sampler = _checked_optunas(sampler, "sampler")
     listeners = _checked_callbacks(trial_callbacks)
     plan = Plan(
         data=data,
@@ -700,14 +701,17 @@ def _limits(trials: Any, budget: Any) -> tuple[int | None, float | None]:
     return count, _seconds(budget)
 
 
-def _checked_pruner(pruner: Any) -> Any:
+def _checked_optunas(given: Any, what: Literal["pruner", "sampler"]) -> Any:
+    """A pruner or sampler, if there is one."""
     import optuna
 
-    if pruner is not None and not isinstance(pruner, optuna.pruners.BasePruner):
-        raise TypeError(
-            f"Expected `pruner` to be one of Optuna's, such as optuna.pruners.MedianPruner(). Received: {pruner!r}"
-        )
-    return pruner
+    kind, example = {
+        "pruner": (optuna.pruners.BasePruner, "optuna.pruners.MedianPruner()"),
+        "sampler": (optuna.samplers.BaseSampler, "optuna.samplers.RandomSampler(seed=0)"),
+    }[what]
+    if given is not None and not isinstance(given, kind):
+        raise TypeError(f"Expected `{what}` to be one of Optuna's, such as {example}. Received: {given!r}")
+    return given
 
 
 def _checked_callbacks(callbacks: Any) -> list[Callable[[Any, Any], Any]]:
