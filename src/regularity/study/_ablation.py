@@ -14,10 +14,10 @@ from regularity.population._train import Trainer
 from regularity.recipe import Recipe
 from regularity.study._choosing import choose, paired_error
 from regularity.study._members import Members
+from regularity.study._records import Settled
 from regularity.study._rule import best_epoch, judged_by_others
 from regularity.study._scores import quiet_scorers
 from regularity.study._space import Space
-from regularity.study._study import Settled
 
 _FIRST_SEED = 700_000  # none that the search has used
 _PLACES = np.linspace(0, 1, 7)  # shares of its range at which a technique is tried beside what was chosen

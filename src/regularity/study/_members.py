@@ -9,9 +9,9 @@ from regularity.population._train import strengths_for
 from regularity.recipe import Recipe, sites_of
 from regularity.recipe._recipe import schedules_of
 from regularity.study._cells import Cell
+from regularity.study._records import Settled
 from regularity.study._rule import Trial
 from regularity.study._space import brought
-from regularity.study._study import Settled
 
 
 class Members:

@@ -38,11 +38,12 @@ from regularity.study._folds import checked_seed, data_and_splits
 from regularity.study._members import Members
 from regularity.study._pruning import Stop
 from regularity.study._question import description, digest, kept_weights, scorer
+from regularity.study._records import Found, Judged, Settled
 from regularity.study._rule import Standing, Trial, choose, ruled_out, standing, weights_of
 from regularity.study._scores import check_on_folds, labels, proper, quiet_scorers, scoring
 from regularity.study._space import brought, space_of
 from regularity.study._store import Store, as_optunas, packed, quiet_optuna, unpacked
-from regularity.study._study import Found, Judged, Settled, Study
+from regularity.study._study import Study
 from regularity.study._unfinished import Unfinished
 from regularity.study._watch import Pace, Watch
 

@@ -2,29 +2,24 @@
 
 import html
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
 import pandas as pd
 
 from regularity import _keras
-from regularity.data import Data
-from regularity.population._tasks import Plan
 from regularity.population._train import Member, checked_count, train
 from regularity.recipe import Recipe
-from regularity.study._cells import Design
+from regularity.study._ablation import Ablation, ablate
 from regularity.study._choosing import paired_error
 from regularity.study._evidence import Evidence
-from regularity.study._rule import Choice, Standing, Trial, helps, interval
-from regularity.study._space import Space
-
-if TYPE_CHECKING:
-    from regularity.study._ablation import Ablation
+from regularity.study._records import Found, Settled
+from regularity.study._rule import helps, interval
 
 _NAMES = {"answer": "chosen", "as given": "as given", "plain": "plain", "single": "best single technique"}
 
@@ -39,61 +34,6 @@ class Score(NamedTuple):
 
     value: float
     error: float
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What was chosen without each fold, scored on it.
-
-    Args:
-        contestants: For each fold, by role, the trial's index and its epochs.
-        scores: By role, the mean over seeds on each fold, of (folds,).
-    """
-
-    contestants: Sequence[Mapping[str, tuple[int, int]]]
-    scores: Mapping[str, np.ndarray]
-
-
-class Settled(NamedTuple):
-    """What a search goes by, all arguments checked.
-
-    Args:
-        data: All rows.
-        design: Which of them members train on.
-        space: What to look for.
-        plan: How members train.
-        epochs: How long.
-        seed: Sets all that is random.
-        sampler: Of Optuna's, or None.
-        count: Candidates, or None.
-        seconds: Wall-clock time, or None.
-        begun: When it began, by the monotonic clock.
-        engine: Where members train, `local` or `ray`.
-        pruner: Of Optuna's, or None.
-    """
-
-    data: Data
-    design: Design
-    space: Space
-    plan: Plan
-    epochs: int
-    seed: int
-    sampler: Any
-    count: int | None
-    seconds: float | None
-    begun: float
-    engine: str = "local"
-    pruner: Any = None
-
-
-class Found(NamedTuple):
-    """What a search hands to the study."""
-
-    trials: list[Trial]
-    at: Standing
-    choice: Choice
-    judged: Judged  # of nobody while the search runs
-    weights: list[list[np.ndarray]]  # of the best recipe's model on each of the design's outer cells
 
 
 @dataclass(frozen=True)
@@ -136,7 +76,7 @@ class Study:
     _model: Any = field(repr=False)
     _fit: Mapping[str, Any] = field(repr=False)
     _record: Mapping[str, Any] = field(default_factory=dict, repr=False)  # what was asked, with which versions
-    _ablations: dict[int, "Ablation"] = field(default_factory=dict, repr=False)
+    _ablations: dict[int, Ablation] = field(default_factory=dict, repr=False)
 
     # -- the answer ------------------------------------------------------------------------------------------------
 
@@ -443,10 +383,8 @@ class Study:
         weights = enumerate(self._found.weights)
         return [Member(self.best, 0, cell, {}, None, self._model, each).model for cell, each in weights]
 
-    def _ablated(self, seeds: int = 2) -> "Ablation":
+    def _ablated(self, seeds: int = 2) -> Ablation:
         """The ablation with so many seeds, trained once."""
-        from regularity.study._ablation import ablate
-
         if seeds not in self._ablations:
             verbose = self._fit["verbose"]
             self._ablations[seeds] = ablate(self._model, self._settled, self.best, seeds, verbose)

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from regularity.study._members import Members
+from regularity.study._records import Found, Judged, Settled
 from regularity.study._rule import choose, standing, weights_of
 from regularity.study._store import Store
-from regularity.study._study import Found, Judged, Settled, Study
+from regularity.study._study import Study
 
 
 class Unfinished:

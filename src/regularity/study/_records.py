@@ -1,0 +1,68 @@
+"""What a search goes by and what it hands to the study: plain records."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from regularity.data import Data
+from regularity.population._tasks import Plan
+from regularity.study._cells import Design
+from regularity.study._rule import Choice, Standing, Trial
+from regularity.study._space import Space
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What was chosen without each fold, scored on it.
+
+    Args:
+        contestants: For each fold, by role, the trial's index and its epochs.
+        scores: By role, the mean over seeds on each fold, of (folds,).
+    """
+
+    contestants: Sequence[Mapping[str, tuple[int, int]]]
+    scores: Mapping[str, np.ndarray]
+
+
+class Settled(NamedTuple):
+    """What a search goes by, all arguments checked.
+
+    Args:
+        data: All rows.
+        design: Which of them members train on.
+        space: What to look for.
+        plan: How members train.
+        epochs: How long.
+        seed: Sets all that is random.
+        sampler: Of Optuna's, or None.
+        count: Candidates, or None.
+        seconds: Wall-clock time, or None.
+        begun: When it began, by the monotonic clock.
+        engine: Where members train, `local` or `ray`.
+        pruner: Of Optuna's, or None.
+    """
+
+    data: Data
+    design: Design
+    space: Space
+    plan: Plan
+    epochs: int
+    seed: int
+    sampler: Any
+    count: int | None
+    seconds: float | None
+    begun: float
+    engine: str = "local"
+    pruner: Any = None
+
+
+class Found(NamedTuple):
+    """What a search hands to the study."""
+
+    trials: list[Trial]
+    at: Standing
+    choice: Choice
+    judged: Judged  # of nobody while the search runs
+    weights: list[list[np.ndarray]]  # of the best recipe's model on each of the design's outer cells
