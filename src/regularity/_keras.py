@@ -9,7 +9,9 @@ import functools
 import inspect
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 import jax
@@ -62,13 +64,17 @@ def run_graph(model: Any, clone: Callable[[Any], Any], call: Callable[..., Any])
     return type(model)(inputs, outputs, name=model.name)
 
 
-def from_config(layer: Any) -> Any:
-    """A copy of a layer, operation or model by its own configuration (`SafeModeScope`).
+def from_config(layer: Any, instead: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    """A copy of a layer, operation or model by its own configuration, with some of it replaced (`SafeModeScope`).
 
     The layer comes from the user's own process, so its lambdas are as safe as there. A subclass whose `__init__` takes
     no keywords of Keras's, as in most tutorials, is made by those arguments that it does take.
     """
-    config = layer.get_config()
+    config = {**layer.get_config(), **instead}
+    if isinstance(getattr(layer, "activation", None), types.FunctionType) and not isinstance(
+        config.get("activation"), str
+    ):
+        config["activation"] = layer.activation  # Keras can't read what it writes of a lambda
     with SafeModeScope(False):
         try:
             return type(layer).from_config(config)
@@ -808,6 +814,11 @@ def keeps_shape(layer: Any) -> bool:
 def taken_shapes(layer: Any) -> list[list[tuple[int | None, ...]]]:
     """The shapes of what a layer of a graph takes, in each of its calls (`_inbound_nodes`)."""
     return [[tuple(tensor.shape) for tensor in node.input_tensors] for node in getattr(layer, "_inbound_nodes", ())]
+
+
+def trains_always(layer: Any) -> bool:
+    """Whether a layer of a graph computes as in training, whatever the model does (`_inbound_nodes`)."""
+    return any(node.arguments.kwargs.get("training") for node in getattr(layer, "_inbound_nodes", ()))
 
 
 def loses_fused_kernel(layer: Any) -> bool:

@@ -209,6 +209,7 @@ def rebuild(
     model: Any,
     new: Mapping[str, Sequence[Any]],
     around: Mapping[str, Callable[[Any, Any], Any]] = MappingProxyType({}),
+    instead: Mapping[int, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Any:
     """Build a model anew from its layers' configurations.
 
@@ -216,13 +217,14 @@ def rebuild(
         model: The model; where something leads around a layer, a Sequential one becomes Functional.
         new: The layers to put in behind the layer at each path.
         around: From what the layer at each path takes and puts out to what takes the place of the latter.
+        instead: What to replace in the configuration of a layer, by its id.
     """
     copies: dict[int, Any] = {}
 
     def anew(layer: Any, path: str) -> Any:
         if id(layer) not in copies:
             nested = isinstance(layer, keras.Model) and _keras.is_rebuildable(layer)
-            copies[id(layer)] = build(layer, f"{path}/") if nested else _from_config(layer)
+            copies[id(layer)] = build(layer, f"{path}/") if nested else _from_config(layer, instead.get(id(layer), {}))
         return copies[id(layer)]
 
     def build(model: Any, prefix: str) -> Any:
@@ -263,10 +265,10 @@ def rebuild(
     return build(model, "") if _keras.is_rebuildable(model) else _from_config(model)
 
 
-def _from_config(layer: Any) -> Any:
+def _from_config(layer: Any, instead: Mapping[str, Any] = MappingProxyType({})) -> Any:
     """A copy of a layer, operation or model by its own configuration, built where it was built."""
     try:
-        copied = _keras.from_config(layer)
+        copied = _keras.from_config(layer, instead)
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(
             f"{type(layer).__name__} {layer.name!r} can't be copied from its configuration: {error}. "
@@ -287,14 +289,21 @@ def _from_config(layer: Any) -> Any:
     return copied
 
 
-def copy_state(source: Any, target: Any) -> None:
-    """Carry weights, seeds and what is frozen over from a model to one built anew from it."""
+def copy_state(source: Any, target: Any, instead: Mapping[int, np.ndarray] = MappingProxyType({})) -> None:
+    """Carry weights, seeds and what is frozen over from a model to one built anew from it.
+
+    Args:
+        source: The model.
+        target: The one built anew.
+        instead: Values to take in place of those of variables of `source`, by id of the variable.
+    """
     there = dict(_keras.walk(target))
     for path, layer in _keras.walk(source):
         if path in there and there[path].trainable != layer.trainable:
             there[path].trainable = layer.trainable
     for theirs, ours in matching(source, target):
-        ours.assign(keras.ops.copy(theirs))  # else both would hold one buffer, which `fit` gives away
+        # not theirs itself: both would hold one buffer, which `fit` gives away
+        ours.assign(instead[id(theirs)] if id(theirs) in instead else keras.ops.copy(theirs))
         ours.trainable = theirs.trainable
     for layer in there.values():
         if isinstance(layer, keras.layers.Normalization):
@@ -394,7 +403,14 @@ def matching(source: Any, target: Any) -> list[tuple[Any, Any]]:
         ours = _keras.own_variables(there[path]) if path in there else []
         if not ours and _is_ours(layer):
             continue  # it was put in, or is nothing there
-        found += zip(_keras.own_variables(layer), ours, strict=True)
+        theirs = _keras.own_variables(layer)
+        if len(ours) != len(theirs):
+            raise ValueError(
+                f"{type(layer).__name__} {path!r} was copied, but its copy has {len(ours)} weights where {len(theirs)} were "
+                "expected. Take off what was done to it after it was built, such as adapters (LoRA) or quantizing, or have its "
+                "class make all weights from its configuration."
+            )
+        found += zip(theirs, ours, strict=True)
     return found
 
 
