@@ -284,6 +284,29 @@ def test_terminal_gets_signs_that_a_file_does_not(monkeypatch, capsys):
     assert capsys.readouterr().out == "R² 0.5 ± 0.1\n"
 
 
+def test_models_that_hold_what_is_ours_are_loaded(folder):
+    """By a process that has not imported what is in the file."""
+    stack = [keras.layers.Dense(8, "relu", kernel_regularizer=rg.regularizers.L2(1e-3)), rg.layers.Dropout(0.2)]
+    by_hand = keras.Sequential([keras.Input((4,)), *stack, keras.layers.Dense(3, "softmax")])
+    by_hand.compile("sgd", "sparse_categorical_crossentropy")
+    by_hand.save(folder / "by_hand.keras")
+    rg.Recipe({"dropout": 0.2, "l2": 1e-3}).apply(compiled()).save(folder / "applied.keras")
+    in_a_process(
+        "import os, sys\n"
+        f"os.chdir({str(folder)!r})\n"
+        "from regularity import cli\n"
+        "for name in ('by_hand', 'applied'):\n"
+        "    for command in (['check', f'{name}.keras'], ['compact', f'{name}.keras', '--out', 'small.keras']):\n"
+        "        sys.argv = ['regularity', *command]\n"
+        "        try:\n            cli.main()\n"
+        "        except SystemExit as ended:\n            assert ended.code in (0, 1), ended.code\n"
+    )
+    assert not any(
+        type(layer).__module__.startswith("regularity")
+        for layer in keras.models.load_model(folder / "small.keras").layers
+    )
+
+
 # -- what can be wrong -----------------------------------------------------------------------------------------------
 
 MODEL, DATA = "model.keras", "data.npz"

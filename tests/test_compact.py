@@ -1,6 +1,7 @@
 """`rg.compact`: what is left puts out the same, by Keras itself; what can't go stays."""
 
 import itertools
+import json
 
 import keras
 import numpy as np
@@ -476,6 +477,13 @@ def test_the_command_line_writes_it_and_says_what_went(tmp_path, monkeypatch, co
     assert "of 12 units" in out
     small = keras.models.load_model("small.keras")
     assert small.count_params() < model.count_params()
+    normalization = layers.Normalization(axis=None)
+    normalization.adapt(RNG.normal(size=(9, 4)))
+    stack = [normalization, layers.Dense(6, "relu", name="a"), layers.Dense(2)]
+    with_dead(keras.Sequential([keras.Input((4,)), *stack]), ["a"]).save("normalized.keras")
+    code, out, _ = command_line("compact", "normalized.keras", "--out", "small.keras", "--json")
+    assert code == 0
+    assert json.loads(out)["layers"] == [{"layer": "a", "before": 6, "after": 4}]
     code, _, error = command_line("compact", "model.keras", "--out", "small.h5")
     assert code == 2
     assert "--out to end in .keras" in error

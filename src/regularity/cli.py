@@ -603,19 +603,14 @@ def compact(
     import regularity as rg
 
     loaded = _model(model)
+    loaded = loaded.to_keras() if hasattr(loaded, "to_keras") else loaded
     try:
         found = rg.compact(loaded, threshold)
     except (TypeError, ValueError) as error:
         raise _Wrong(str(error)) from error
     found.save(out)
-    layers = [
-        {"layer": layer.name, "before": before.shape[-1], "after": after.shape[-1]}
-        for layer, before, after in (
-            (layer, layer.weights[0], smaller.weights[0])
-            for layer, smaller in zip(loaded.layers, found.layers, strict=True)
-            if layer.weights and layer.weights[0].shape[-1] != smaller.weights[0].shape[-1]
-        )
-    ]
+    before, after = _units(loaded), _units(found)
+    layers = [{"layer": name, "before": before[name], "after": n} for name, n in after.items() if n != before[name]]
     counts = {"before": loaded.count_params(), "after": found.count_params()}
     if as_json:
         _print_json({"weights": counts, "layers": layers, "model": str(out)})
@@ -623,6 +618,12 @@ def compact(
     for each in layers:
         _say(f"{each['layer']}: {each['after']} of {each['before']} units")
     _say(f"{counts['after']} of {counts['before']} weights; model: {out}")
+
+
+def _units(model: Any) -> dict[str, int]:
+    """How many units or filters each layer of a model has, by its name."""
+    found = {layer.name: getattr(layer, "units", getattr(layer, "filters", None)) for layer in model.layers}
+    return {name: units for name, units in found.items() if units is not None}
 
 
 @app.command()
@@ -720,6 +721,8 @@ def _model(file: Path) -> Any:
     import warnings
 
     import keras
+
+    import regularity.recipe  # noqa: F401  its classes and those of the catalogue are found in the file by their names
 
     try:
         with warnings.catch_warnings():  # of an optimizer that has not trained yet; its state is of no use here
