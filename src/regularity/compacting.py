@@ -8,7 +8,7 @@ import numpy as np
 
 from regularity import _keras
 from regularity.catalogue import CATALOGUE
-from regularity.recipe._regularized import carry_attributes, copy_state, matching, rebuild
+from regularity.recipe._regularized import carry_attributes, copy_state, rebuild
 
 layers = keras.layers
 _UNITS = {layers.Dense: "units", layers.Conv1D: "filters", layers.Conv2D: "filters", layers.Conv3D: "filters"}
@@ -269,14 +269,6 @@ def _anew(model: Any, chains: list[_Chain], values: dict[int, np.ndarray]) -> ke
     if smaller.trainable != model.trainable:
         smaller.trainable = model.trainable
     copy_state(model, smaller, values)
-    copied = {id(ours) for _, ours in matching(model, smaller)}
-    lost = [variable.path for variable in smaller.weights if id(variable) not in copied]
-    if lost or len(smaller.weights) != len(model.weights):
-        raise ValueError(
-            f"Model {model.name!r} can't be copied: its copy has {len(smaller.weights)} weights where {len(model.weights)} were "
-            f"expected, without a value for {lost}. A layer that others hold too, such as a wrapper, is copied once for "
-            "each: have each hold a layer of its own, or call the one in the graph of the model alone."
-        )
     if getattr(model, "optimizer", None) is not None:
         _keras.compile_like(smaller, model)
         carry_attributes(model, smaller)

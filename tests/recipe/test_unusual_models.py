@@ -251,3 +251,15 @@ def test_a_model_whose_configuration_lacks_an_argument_is_refused() -> None:
     model(ROWS)
     with pytest.raises(ValueError, match=r"Scaled lacks \['scale'\].*get_config"):
         rg.Recipe({"l2": 0.1}).apply(model)
+
+
+def test_a_layer_that_a_wrapper_and_the_graph_hold_is_refused_as_copies_would_part_them() -> None:
+    shared = keras.layers.Dense(4, "relu")
+    steps, rows = keras.Input((5, 3)), keras.Input((3,))
+    both = keras.layers.Concatenate()(
+        [keras.layers.Flatten()(keras.layers.TimeDistributed(shared)(steps)), shared(rows)]
+    )
+    model = keras.Model([steps, rows], both)
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"its copy has 4 weights where 2 were expected.*a layer of its own"):
+        rg.Recipe({"l2": 1e-3}).apply(model)

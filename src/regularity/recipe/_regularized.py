@@ -262,7 +262,25 @@ def rebuild(
             return keras.Model(first, last, name=model.name, trainable=model.trainable)
         return _keras.run_graph(model, clone, call)
 
-    return build(model, "") if _keras.is_rebuildable(model) else _from_config(model)
+    copied = build(model, "") if _keras.is_rebuildable(model) else _from_config(model)
+    weights, expected = (
+        _own_weights(copied, [layer for put_in in new.values() for layer in put_in]),
+        _own_weights(model),
+    )
+    if weights > expected:
+        raise ValueError(
+            f"Model {model.name!r} can't be copied: its copy has {weights} weights where {expected} were expected. A layer that "
+            "others hold too, such as a wrapper, is copied once for each: have each hold a layer of its own, or call the one "
+            "in the graph of the model alone."
+        )
+    return copied
+
+
+def _own_weights(model: Any, but: Sequence[Any] = ()) -> int:
+    """How many variables the layers of a model hold, each layer counted once, but for some and what is below them."""
+    without = {id(layer) for put_in in but for layer in [put_in, *(below for _, below in _keras.walk(put_in))]}
+    layers = [model, *(layer for _, layer in _keras.walk(model))]
+    return sum(len(_keras.own_variables(layer)) for layer in layers if id(layer) not in without)
 
 
 def _from_config(layer: Any, instead: Mapping[str, Any] = MappingProxyType({})) -> Any:
