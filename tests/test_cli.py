@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 import regularity as rg
 from regularity import cli
+from regularity.cli import _printing
 
 SMALL = ["--technique", "dropout", "--strengths", "2", "--folds", "2", "--epochs", "2", "--batch-size", "25"]
 KINDS = np.array(["setosa", "versicolor", "virginica"])
@@ -150,7 +151,7 @@ def test_techniques_are_listed(run):
         low, high = technique.range
         assert first.startswith(f"{name} ({technique.place}): {low:g} to {high:g}, ")
         assert first.endswith(", None is off") == technique.inverted
-        assert (summary, paper) == (f"    {technique.summary}", f"    {cli._ascii(technique.paper)}")
+        assert (summary, paper) == (f"    {technique.summary}", f"    {_printing.as_ascii(technique.paper)}")
 
 
 def test_techniques_fit_a_narrow_terminal(run, monkeypatch):
@@ -273,14 +274,14 @@ def test_model_as_given_is_marked_though_its_strengths_are_several():
     given, off = ({"name": name, "strength": strength} for name, strength in (("as given", float("nan")), ("off", 0.0)))
     point = SimpleNamespace(name="as given", strength=float("nan"))
     path = SimpleNamespace(best=SimpleNamespace(name="off", strength=0.0), one_se=point)
-    assert (cli._mark(path, given), cli._mark(path, off)) == ("answer", "best")
+    assert (_printing.mark(path, given), _printing.mark(path, off)) == ("answer", "best")
 
 
 def test_terminal_gets_signs_that_a_file_does_not(monkeypatch, capsys):
-    cli._say("R² 0.5 ± 0.1")
+    _printing.say("R² 0.5 ± 0.1")
     assert capsys.readouterr().out == "R2 0.5 +- 0.1\n"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    cli._say("R² 0.5 ± 0.1")
+    _printing.say("R² 0.5 ± 0.1")
     assert capsys.readouterr().out == "R² 0.5 ± 0.1\n"
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_diabetes, load_iris
 
-from regularity import cli
+from regularity.cli import _searching
 from regularity.sklearn import RegularizedClassifier, RegularizedRegressor
 from regularity.study._store import quiet_optuna
 
@@ -237,7 +237,7 @@ def test_the_task_is_what_the_target_says_or_what_is_asked(run, monkeypatch, arg
     ],
 )
 def test_text_truth_values_and_few_whole_numbers_are_classes(targets, classes):
-    assert cli._are_classes(np.array(targets)) is classes
+    assert _searching._are_classes(np.array(targets)) is classes
 
 
 # -- what can be wrong -----------------------------------------------------------------------------------------------

@@ -1,0 +1,3 @@
+from regularity.cli import main
+
+main()

@@ -1,0 +1,150 @@
+"""What the command line reads and writes: models, rows, and whether a file can be written before the work is done."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Wrong(Exception):
+    """What the user gave is wrong; the message is one line."""
+
+
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Wrong(f"Can't write to {folder}: {error.strerror}.") from error
+
+
+def check_picture(file: Path | None) -> None:
+    """See that a picture can be written, now and not after the work."""
+    if file is None:
+        return
+    if file.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise Wrong(f"Expected --plot to end in .png, .svg or .pdf. Received: {file}")
+    check_writable(file)
+
+
+def check_writable(file: Path) -> None:
+    make_folder(file.parent)
+    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise Wrong(f"Can't write to {file}: {'it is a folder' if file.is_dir() else 'permission denied'}.")
+
+
+def load_model(file: Path) -> Any:
+    if not file.is_file():
+        raise Wrong(f"No such file: {file}. Expected a model that Keras saved, as .keras.")
+    import warnings
+
+    import keras
+
+    import regularity.recipe  # noqa: F401  its classes and those of the catalogue are found in the file by their names
+
+    try:
+        with warnings.catch_warnings():  # of an optimizer that has not trained yet; its state is of no use here
+            warnings.filterwarnings("ignore", message="Skipping variable loading for optimizer")
+            return keras.saving.load_model(file)
+    except Exception as error:  # Keras raises anything here, from zipfile's errors to TypeError
+        raise Wrong(f"{file} does not load as a Keras model: {' '.join(str(error).split())[:300]}") from error
+
+
+def read_rows(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
+    if not file.is_file():
+        raise Wrong(f"No such file: {file}. Expected rows as .npz, .csv or .parquet.")
+    readers = {".npz": _npz, ".csv": _frame, ".parquet": _frame}
+    if file.suffix.lower() not in readers:
+        raise Wrong(f"Expected a file that ends in .npz, .csv or .parquet. Received: {file}")
+    try:
+        return readers[file.suffix.lower()](file, target)
+    except Wrong:
+        raise
+    except Exception as error:  # as with models: readers raise anything on a broken file
+        raise Wrong(f"{file} can't be read as {file.suffix[1:]}: {error}") from error
+
+
+def check_names(model: Any, x: Any, file: Path, target: str) -> None:
+    """Whether several arrays of a file are named as the inputs of the model."""
+    if not isinstance(x, dict) or not getattr(model, "inputs", None):
+        return
+    given = model.input if len(model.inputs) > 1 else None
+    names = list(given) if isinstance(given, dict) else [tensor.name for tensor in model.inputs]
+    if len(names) == 1:
+        raise Wrong(
+            f"Expected {file} to have one array beside the target {target!r}, since the model has one input. "
+            f"Received: {sorted(x)}. Save that one alone, for example np.savez(file, x=x, {target}={target})."
+        )
+    if any(name not in x for name in names):
+        raise Wrong(
+            f"Expected {file} to have an array for each input of the model, {names}. Received: {sorted(x)} beside the "
+            f"target {target!r}. Name them as the inputs, for example np.savez(file, **{{{names[0]!r}: …}}, {target}={target})."
+        )
+
+
+def _npz(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
+    import zipfile
+
+    import numpy as np
+
+    if not zipfile.is_zipfile(file):
+        raise Wrong(
+            f"{file} can't be read as npz: it is no archive, or a broken one. Write it with np.savez(file, x=x, y=y)."
+        )
+    with np.load(file, allow_pickle=False) as arrays:
+        named = {}
+        for name in arrays.files:
+            try:
+                named[name] = arrays[name]
+            except ValueError as error:
+                text = "it holds objects" if "Object arrays" in str(error) else str(error)
+                raise Wrong(
+                    f"{file} can't be read as npz: array {name!r}: {text}. Save arrays of numbers with np.savez(file, x=x, y=y)."
+                ) from None
+    if target not in named:
+        raise Wrong(f"{file} has no array {target!r}. It has {sorted(named)}; choose one with --target.")
+    y = named.pop(target)
+    if not named:
+        raise Wrong(
+            f"{file} has no array beside the target {target!r}. Save inputs as x, for example np.savez(file, x=x, y=y)."
+        )
+    return (next(iter(named.values())) if len(named) == 1 else named), y
+
+
+def _frame(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
+    import pandas as pd
+
+    frame = pd.read_csv(file) if file.suffix.lower() == ".csv" else pd.read_parquet(file)
+    if target not in frame:
+        raise Wrong(f"{file} has no column {target!r}. It has {list(frame.columns)}; choose one with --target.")
+    if frame.empty:
+        raise Wrong(f"Expected {file} to have rows. Received: the header {list(frame.columns)} alone.")
+    x, y = frame.drop(columns=target), frame[target]
+    if x.shape[1] == 0:
+        raise Wrong(f"Expected {file} to have columns beside the target {target!r}. Received: that one alone.")
+    if y.isna().any():
+        raise Wrong(f"Expected a {target!r} in every row of {file}. Received: {int(y.isna().sum())} rows without.")
+    return x, y.to_numpy()
+
+
+def read_numbers(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
+    """Rows for a model, which takes numbers alone."""
+    import numpy as np
+    import pandas as pd
+
+    x, y = read_rows(file, target)
+    if not isinstance(x, pd.DataFrame):
+        return x, y
+    text = [c for c in x.columns if not pd.api.types.is_numeric_dtype(x[c]) and not pd.api.types.is_bool_dtype(x[c])]
+    if text:
+        raise Wrong(
+            f"Expected columns of numbers beside a model. Received text in {text} of {file}. Encode them first, for example with "
+            "pandas.get_dummies; `regularity search` without a model takes them as they are."
+        )
+    if y.dtype.kind not in "iufb":
+        classes, y = np.unique(y.astype(str), return_inverse=True)
+        typer.echo(f"Classes: {', '.join(f'{i} = {c}' for i, c in enumerate(classes))}", err=True)
+    return x.to_numpy("float32", na_value=np.nan), y

@@ -1,0 +1,257 @@
+"""`regularity search`, `resume` and `report`: for a model or for rows alone, and where a study is found again."""
+
+import json
+import shlex
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import typer
+
+from regularity.cli._files import Wrong, check_names, check_writable, load_model, read_numbers, read_rows
+from regularity.cli._printing import print_json, print_table, say
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_BUDGET = "5min"  # where neither trials nor a budget are given
+_SHARED = ("trials", "budget", "folds", "epochs", "batch_size")  # options of a search with a model and without
+_CLASSES = 20  # more distinct numbers are no classes,
+_ROWS_OF_A_CLASS = 5  # nor are those that come less often on average
+
+
+class Engine(StrEnum):
+    """Where members train."""
+
+    local = "local"
+    ray = "ray"
+
+
+class Log(StrEnum):
+    """Where trials show while a search runs."""
+
+    tensorboard = "tensorboard"
+    mlflow = "mlflow"
+    wandb = "wandb"
+
+
+class Task(StrEnum):
+    """What the target of a table is."""
+
+    auto = "auto"
+    classification = "classification"
+    regression = "regression"
+
+
+class Outputs(NamedTuple):
+    """What is made of what a search found: files to write, and what is printed."""
+
+    model: Path | None = None
+    ensemble: Path | None = None
+    report: Path | None = None
+    as_json: bool = False
+    quiet: bool = False
+
+
+def where_of(
+    engine: Engine = Engine.local, live: bool = False, port: int | None = None, log: list[Log] | None = None
+) -> dict[str, Any]:
+    """Where members train and where that is shown, which a study does not depend on."""
+    return {"engine": engine.value, "live": port or live, "trial_callbacks": _loggers(log or [])}
+
+
+def search_again(
+    study: str,
+    storage: str | None,
+    where: dict[str, Any],
+    outputs: Outputs,
+    instead: dict[str, Any],
+) -> None:
+    """The search that began a study, with some of what was asked then replaced where it is not None."""
+    from regularity.study._store import asked_of
+
+    storage, study = _kept(study, storage)
+    asked = asked_of(storage, study)
+    if asked is None:
+        raise Wrong(
+            f"The study {study!r} was begun from Python. Run the same rg.search(...) again: it goes on where it stopped."
+        )
+    asked |= {key: value for key, value in instead.items() if value is not None}
+    search_as_asked(asked, storage, study, where, outputs)
+
+
+def _kept(study: str, storage: str | None) -> tuple[str, str]:
+    """Where a study is and its name there, from what the command line says of it."""
+    from regularity.study._store import names_in, shown, study_file
+
+    where = storage or (study if "://" in study else str(study_file(study)))
+    try:
+        names = names_in(where)
+    except ValueError as error:
+        raise Wrong(str(error)) from error
+    if not names:
+        there = (
+            "a name in ./regularity/, or a file that `regularity search` named"
+            if storage is None
+            else "a storage that has it"
+        )
+        raise Wrong(f"No such study: {study}. Expected {there}. Received: {shown(where)}, which has none.")
+    meant = [study] if storage is not None else [study, Path(study).stem, *(names if len(names) == 1 else [])]
+    for name in meant:
+        if name in names:
+            return where, name
+    raise Wrong(
+        f"Expected one of the studies in {shown(where)}: {', '.join(map(repr, names))}. Received: {study!r}. Name it, for example: "
+        f"regularity resume {shlex.quote(names[0])} --storage {shlex.quote(shown(where))}"
+    )
+
+
+def search_as_asked(
+    asked: dict[str, Any],
+    storage: str | None,
+    name: str,
+    where: dict[str, Any],
+    outputs: Outputs,
+) -> None:
+    """Search as asked, and show what was found."""
+    ending, why = (".keras", "") if asked["model"] else (".joblib", ", since how columns are prepared is a part of it")
+    for option, file in (("--out", outputs.model), ("--ensemble", outputs.ensemble)):
+        if file is not None and file.suffix != ending:
+            raise Wrong(f"Expected {option} to end in {ending}{why}. Received: {file}")
+        if file is not None:
+            check_writable(file)  # now, not after the work
+    if outputs.report is not None:
+        if outputs.report.suffix.lower() != ".html":
+            raise Wrong(f"Expected the report to end in .html. Received: {outputs.report}")
+        check_writable(outputs.report)
+    limited = asked if asked["trials"] or asked["budget"] else {**asked, "budget": _BUDGET}
+    search = _with_model(limited) if asked["model"] else _with_table(limited)
+    from regularity.study._store import Asked
+
+    try:
+        verbose = 0 if outputs.quiet or outputs.as_json else "auto"
+        found, save = search(storage=Asked(storage, asked), name=name, verbose=verbose, **where)
+    except (ValueError, TypeError, ImportError) as error:
+        raise Wrong(str(error)) from error
+    for file, average in ((outputs.model, False), (outputs.ensemble, True)):
+        if file is not None:
+            save(file, average)
+    if outputs.report is not None:
+        found.report(outputs.report)
+    _show(found, outputs)
+
+
+def _show(found: Any, outputs: Outputs) -> None:
+    """Print what a search found, and which files there are of it."""
+    from regularity.study._store import shown
+
+    files = {name: str(file) for name, file in outputs._asdict().items() if isinstance(file, Path)}
+    if outputs.as_json:
+        table = found.table.reset_index()
+        print_json(
+            {
+                "study": found.name, "storage": shown(found.storage), "score": found.score_name, "verdict": found.verdict, "answer": str(found),
+                "recipe": json.loads(found.recipe.to_json()), "best": json.loads(found.best.to_json()),
+                "comparison": json.loads(found.comparison.to_json(orient="index")), "table": json.loads(table.to_json(orient="records")),
+                **{name: files.get(name) for name in ("model", "ensemble", "report")},
+            }
+        )  # fmt: skip
+        return
+    print_table(
+        f"{found.name}: {found.score_name} on folds that the choice never saw, of one refit",
+        ["", found.score_name, "±", "chosen minus this", "±", "95 % interval"],
+        [
+            [str(role), f"{r['score']:.4g}", f"{r['error']:.2g}", f"{r['difference']:+.3g}", f"{r['difference_error']:.2g}", f"{r['low']:+.3g} to {r['high']:+.3g}"]
+            for role, r in found.comparison.iterrows()
+        ],
+    )  # fmt: skip
+    say(str(found))
+    say(f"Recipe: {found.recipe.to_json()}")
+    written = "".join(f"; {name}: {file}" for name, file in files.items())
+    say(f"{len(found.table)} trials in {shown(found.storage)}{written}")
+
+
+def _with_model(asked: dict[str, Any]) -> Callable[..., tuple[Any, Callable[[Path, bool], Any]]]:
+    """A search for a model in a file, its files read: it gives the study, and what saves the answer or the ensemble."""
+    x, y = read_numbers(Path(asked["data"]), asked["target"])
+    import regularity as rg
+
+    model = load_model(Path(asked["model"]))
+    check_names(model, x, Path(asked["data"]), asked["target"])
+    options = {key: asked[key] for key in (*_SHARED, "score", "init", "seed")}
+
+    def search(**where: Any) -> tuple[Any, Callable[[Path, bool], Any]]:
+        found = rg.search(model, x, y, _keys(asked["techniques"]), **options, **where)
+        return found, lambda file, average: (found.ensemble() if average else found.model).save(file)
+
+    return search
+
+
+def _with_table(asked: dict[str, Any]) -> Callable[..., tuple[Any, Callable[[Path, bool], Any]]]:
+    """The same for a table without a model, by an estimator that prepares its columns."""
+    x, y = read_rows(Path(asked["data"]), asked["target"])
+    if isinstance(x, dict):
+        raise Wrong(
+            f"Expected {asked['data']} to have one array beside the target {asked['target']!r}, without a model. Received: {sorted(x)}."
+        )
+    numbers = y.dtype.kind in "iuf"
+    classes = asked["task"] == Task.classification or (asked["task"] == Task.auto and _are_classes(y))
+    if not classes and not numbers:
+        raise Wrong(f"Expected numbers in {asked['target']!r} for a regression. Received: {type(y[0]).__name__}.")
+    if asked["task"] == Task.auto and numbers:  # text leaves no doubt
+        task, other = (Task.classification, Task.regression)[:: 1 if classes else -1]
+        typer.echo(f"Task: {task}, of {len(set(y.ravel().tolist()))} distinct numbers (else --task {other})", err=True)
+    import joblib
+
+    import regularity as rg
+
+    estimator = (rg.sklearn.RegularizedClassifier if classes else rg.sklearn.RegularizedRegressor)(
+        techniques=_keys(asked["techniques"]), scoring=asked["score"], random_state=asked["seed"],
+        **{key: asked[key] for key in _SHARED},
+    )  # fmt: skip
+
+    def search(**where: Any) -> tuple[Any, Callable[[Path, bool], Any]]:
+        estimator.set_params(**where).fit(x, y)
+        return estimator.study_, save
+
+    def save(file: Path, average: bool) -> None:
+        estimator.set_params(ensemble=average, storage=None, trial_callbacks=None)  # a URL may have a password
+        estimator._take_model()
+        joblib.dump(estimator, file)
+
+    return search
+
+
+def _loggers(log: list[Log]) -> list[Any]:
+    """What tells others of each trial.
+
+    Raises:
+        Wrong: If what it needs is not installed.
+    """
+    import regularity as rg
+
+    make = {
+        Log.tensorboard: lambda: rg.loggers.TensorBoard(Path("regularity", "tensorboard")),
+        Log.mlflow: lambda: rg.loggers.MLflow(),
+        Log.wandb: lambda: rg.loggers.WandB(),
+    }
+    try:
+        return [make[each]() for each in dict.fromkeys(log)]
+    except ImportError as error:
+        raise Wrong(str(error)) from error
+
+
+def _keys(words: str) -> str | list[str]:
+    return words if words == "auto" else [key.strip() for key in words.split(",")]
+
+
+def _are_classes(y: "np.ndarray") -> bool:
+    """Whether targets are taken for classes: text, truth values, or few whole numbers of which each comes often."""
+    import numpy as np
+
+    if y.dtype.kind not in "iuf":
+        return True
+    found = np.unique(y)
+    few = len(found) <= max(2, min(_CLASSES, len(y) // _ROWS_OF_A_CLASS))
+    return bool(few and y.ndim == 1 and (found == np.round(found)).all())
