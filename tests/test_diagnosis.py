@@ -7,11 +7,23 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.metrics import accuracy_score, log_loss, r2_score
 from sklearn.model_selection import StratifiedKFold
 
 import regularity as rg
-from regularity.diagnosis._diagnosis import MEASURES, next_of, reasons_of, table_of, verdict_of
+from regularity.data import Data
+from regularity.diagnosis import _diagnose
+from regularity.diagnosis._diagnosis import MEASURES, few_rows, next_of, reasons_of, table_of, verdict_of
+from regularity.diagnosis._references import _affordable
+from regularity.diagnosis._statistics import (
+    bootstrapped,
+    fitted_numbers,
+    mean_interval,
+    pseudo_values,
+    row_scores,
+    weighted,
+)
+from regularity.study._evidence import mean_of_each_row
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(120, 20)).astype("float32")
@@ -27,6 +39,11 @@ def network(*hidden, inputs=20, outputs=2, rate=0.01, loss="sparse_categorical_c
 
 def wide():
     return network(keras.layers.Dense(64, "relu"))
+
+
+def held_value(table):
+    """Every interval holds its value."""
+    assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +100,51 @@ def test_a_linear_model_of_a_round_truth_underfits_beside_a_forest():
     assert "random forest" in str(found)
 
 
+def test_several_numbers_of_a_linear_truth_are_fine_and_each_has_its_own_weights():
+    """Every estimate is better with more rows: that alone is no fault."""
+    x = RNG.normal(size=(400, 10)).astype("float32")
+    y = (x @ RNG.normal(size=(10, 8)) + RNG.normal(size=(400, 8))).astype("float32")
+    model = keras.Sequential([keras.Input((10,)), keras.layers.Dense(8)])
+    model.compile(keras.optimizers.Adam(0.05), "mse")
+    found = rg.diagnose(model, x, y, epochs=25, verbose=0)
+    assert found.verdict == "fine"
+    assert found.table["low"]["half_the_rows"] > 0
+    assert found.table["low"]["effective_parameters"] < 88 < found.table["high"]["effective_parameters"]
+    held_value(found.table)
+
+
+def test_few_rows_of_numbers_are_said_to_be_few_and_have_no_absurd_interval():
+    x = np.random.default_rng(0).normal(size=(30, 3)).astype("float32")
+    y = (x.sum(1) + 1.7 * np.random.default_rng(1).normal(size=30)).astype("float32")
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.05), "mse")
+    found = rg.diagnose(model, x, y, epochs=30, verbose=0)
+    assert "Only 6 rows are held out at a time" in str(found)
+    assert few_rows(10) == []
+    held_value(found.table)
+    finite = found.table[["value", "low", "high"]].astype(float).to_numpy()
+    assert np.isfinite(finite).all()
+
+
+def test_a_network_whose_units_are_dead_learns_nothing():
+    dead = keras.layers.Dense(16, "relu", bias_initializer=keras.initializers.Constant(-1e3))
+    found = rg.diagnose(network(dead), X, Y, folds=3, epochs=24, verbose=0)
+    assert found.verdict == "under"
+    assert "It learns nothing" in str(found)
+    assert "learning_rate" in found.next
+    assert "Normalization" in found.next
+    assert "gap_share" not in found.table.index
+
+
+def test_classes_of_which_one_is_rare_are_learnt_although_accuracy_does_not_show_it():
+    """Always saying the frequent class is as accurate, and not as good."""
+    x = np.random.default_rng(0).normal(size=(400, 4)).astype("float32")
+    y = (np.random.default_rng(1).random(400) < 0.3 / (1 + np.exp(-2 * x[:, 0]))).astype("int64")
+    found = rg.diagnose(network(inputs=4, rate=0.05), x, y, folds=3, epochs=20, verbose=0)
+    assert found.table["low"]["train_over_constant"] <= 0 < found.table["low"]["train_loss_below_constant"]
+    assert found.verdict == "fine"
+
+
 # -- what is measured --------------------------------------------------------------------------------------------------
 
 
@@ -127,9 +189,8 @@ def test_random_labels_are_learnt_by_heart_by_a_wide_network_alone(over):
 
 
 def test_intervals_hold_their_value_and_are_as_wide_as_rows_allow(over):
-    at = over.table.loc[["held_out_score", "train_score", "gap", "held_out_loss", "train_loss", "loss_gap"]]
-    assert ((at["low"] <= at["value"]) & (at["value"] <= at["high"])).all()
-    score = at.loc["held_out_score"]
+    held_value(over.table)
+    score = over.table.loc["held_out_score"]
     binomial = 2 * 1.645 * np.sqrt(score["value"] * (1 - score["value"]) / 120)
     assert score["high"] - score["low"] == pytest.approx(binomial, rel=0.3)
 
@@ -167,12 +228,97 @@ def test_the_model_is_not_touched():
         np.testing.assert_array_equal(old, new)
 
 
+# -- the statistics ----------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_above_zero_in_one_of_twenty_where_all_seeds_share_the_held_out_rows():
+    random, found = np.random.default_rng(0), []
+    for _ in range(600):
+        rows, seeds, both = random.normal(size=(1, 10)), random.normal(size=(5, 1)), random.normal(size=(5, 10))
+        found.append(mean_interval(rows + 0.3 * seeds + 0.3 * both, 0.0)[1] > 0)
+    assert 0.02 < np.mean(found) < 0.07
+
+
+def test_what_parts_say_is_their_mean_for_a_mean():
+    values = np.random.default_rng(0).normal(size=(3, 20))
+    without = np.array([np.delete(values, np.s_[part::5], 1).mean(1) for part in range(5)]).T
+    parts = np.array([values[:, part::5].mean(1) for part in range(5)]).T
+    np.testing.assert_allclose(pseudo_values(values.mean(1), without), parts)
+
+
+def test_means_of_rows_are_those_of_scikit_learn():
+    y, shown, rows = RNG.normal(size=(50, 2)), RNG.normal(size=(50, 2)), np.arange(10, 40)
+    times = np.isin(np.arange(50), rows).astype(int)[None]
+    scores = row_scores("r2", shown, y, rows)
+    assert weighted(scores[None], times) == pytest.approx(r2_score(y[rows], shown[rows]))
+    classes, sure = RNG.integers(0, 3, 50), RNG.dirichlet(np.ones(3), 50)
+    for name, of in (("accuracy", sure.argmax(1)), ("neg_log_loss", sure)):
+        function = accuracy_score if name == "accuracy" else lambda y, p: -log_loss(y, p)
+        scores = row_scores(name, sure, classes, rows)
+        assert weighted(scores[None], times) == pytest.approx(function(classes[rows], of[rows]))
+    assert row_scores("roc_auc", sure, classes, rows) is None
+
+
+def test_drawn_rows_are_nearly_unbiased_for_r2_of_few_rows_a_fold():
+    random = np.random.default_rng(0)
+    y, folds = random.normal(size=40), np.arange(40) % 5 == np.arange(5)[:, None]
+    shown = y + random.normal(size=40)
+    scores = np.array([row_scores("r2", shown, y, np.flatnonzero(held)) for held in folds])
+    drawn = []
+
+    def measure(counts, _):
+        drawn.append(float(weighted(scores, folds * counts)))
+        return {"r2": drawn[-1]}
+
+    value, low, high = bootstrapped(measure, np.arange(40), 5, False, 0)["r2"]
+    assert low < value < high
+    assert np.mean(drawn[1:]) == pytest.approx(value, abs=0.03)
+    assert value == pytest.approx(np.mean([r2_score(y[held], shown[held]) for held in folds]))
+
+
+def test_numbers_fitted_are_summed_over_targets():
+    own = np.array([1.0, 4.0])
+    out = own * (100 + 5) / (100 - 5)  # Akaike's ratio, with five numbers each
+    assert fitted_numbers(100, out, own, True) == pytest.approx(10)
+
+
+def test_each_row_is_said_once_on_average():
+    said, rows = mean_of_each_row([np.array([1.0, 2.0]), np.array([3.0, 5.0])], [np.array([4, 7]), np.array([7, 2])])
+    assert rows.tolist() == [2, 4, 7]
+    assert said.tolist() == [5.0, 1.0, 2.5]
+
+
+def test_a_weight_goes_with_its_label_where_labels_are_dealt_out():
+    y = np.arange(50) % 2
+    data = _diagnose._with_random_labels(Data(X[:50], y, y + 1.0), np.arange(50), 0)
+    np.testing.assert_array_equal(data.sample_weight, data.y + 1)
+    assert (data.y[50:] != y[_rows_of(data.x[50:])]).any()
+
+
+def _rows_of(x):
+    return [int(np.flatnonzero((row == X).all(1))[0]) for row in x]
+
+
+@pytest.mark.parametrize(
+    ("shape", "targets", "kind", "rows"),
+    [((20,), 2, "classes", 0), ((784,), 10, "classes", 20_000), ((784,), 1, "numbers", 2_000), ((784,), 784, "numbers", None)],
+)  # fmt: skip
+def test_a_forest_is_grown_on_as_many_rows_as_take_seconds(shape, targets, kind, rows):
+    class Asked:
+        data = Data(np.broadcast_to(np.float32(0), (60_000, *shape)))
+        said = np.broadcast_to(0.0, (60_000, targets))
+        classes = said[:, 0] if kind == "classes" else None
+
+    found = _affordable(Asked, 1_000 if rows == 0 else 48_000)
+    assert (found is None) if rows is None else (found <= rows)
+    assert found is None or (found > 0) == (rows > 0)
+
+
 # -- kinds of data -----------------------------------------------------------------------------------------------------
 
 
-def test_numbers_on_validation_data_are_judged_over_seeds():
+def test_numbers_on_validation_data_are_judged_over_seeds_and_rows():
     y = (X[:, :2] + 0.1 * RNG.normal(size=(120, 2))).astype("float32")
-    model = network(keras.layers.Dense(16, "relu"), outputs=2, loss="mse")
     model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(2)])
     model.compile(keras.optimizers.Adam(0.05), "mse")
     found = rg.diagnose(model, X[:80], y[:80], validation_data=(X[80:], y[80:]), epochs=20, seeds=3, verbose=0)
@@ -180,7 +326,24 @@ def test_numbers_on_validation_data_are_judged_over_seeds():
     expected = r2_score(y[80:], member.model.predict(X[80:], verbose=0))
     assert found.table["value"]["held_out_score"] == pytest.approx(expected, abs=0.05)
     assert found.calibration is None  # of two numbers a row, perhaps of two units
+    held_value(found.table)
     assert found.plot().axes
+
+
+def test_a_score_that_is_no_mean_of_rows_on_validation_data_counts_each_row_once():
+    found = rg.diagnose(
+        network(rate=0.05),
+        X[:80],
+        Y[:80],
+        validation_data=(X[80:], Y[80:]),
+        score="roc_auc",
+        epochs=4,
+        seeds=2,
+        verbose=0,
+    )
+    held_value(found.table)
+    assert {"held_out_score", "over_constant", "forest", "half_the_rows"} <= set(found.table.index)
+    assert found.calibration.bins["rows"].sum() == 40
 
 
 def test_several_inputs_and_outputs_are_judged_by_their_loss():
@@ -212,7 +375,7 @@ def curves(*, rises=0.0, falls=0.0, epochs=40):
 
 @pytest.mark.parametrize(
     ("verdict", "how"),
-    [("over", {"rises": 0.004}), ("under", {"falls": 1.0}), ("fine", {})],
+    [("over", {"rises": 0.01}), ("under", {"falls": 1.0}), ("fine", {})],
     ids=["over", "under", "fine"],
 )
 def test_one_run_is_judged_by_its_curves(verdict, how):
@@ -222,6 +385,27 @@ def test_one_run_is_judged_by_its_curves(verdict, how):
     assert found.verdict == verdict == rg.diagnose(history.history).verdict
     assert "One run" in str(found)
     assert len(found.plot().axes) == 1
+
+
+def test_a_run_with_dropout_overfits_although_its_training_loss_lies_above():
+    at, noise = np.arange(40), np.random.default_rng(0).normal(size=(2, 40)) * 0.002
+    held = 0.5 + np.exp(-at / 4) + 0.01 * np.clip(at - 12, 0, None)
+    found = rg.diagnose({"loss": 0.9 + np.exp(-at / 5) + noise[0], "val_loss": held + noise[1]})
+    assert found.verdict == "over"
+    assert "lies above the held-out one" in str(found)
+    assert "without penalties" not in " ".join(found.table["meaning"])
+
+
+def test_a_run_whose_losses_both_rise_is_not_called_overfitting():
+    rise = np.concatenate([np.exp(-np.arange(15) / 3), 0.03 * np.arange(25)])
+    noise = np.random.default_rng(0).normal(size=(2, 40)) * 0.002
+    assert rg.diagnose({"loss": 0.6 + rise + noise[0], "val_loss": 0.6 + rise + noise[1]}).verdict != "over"
+
+
+def test_a_run_that_is_best_at_its_end_has_no_endless_interval():
+    falling = np.exp(-np.arange(40) / 8)
+    table = rg.diagnose({"loss": falling, "val_loss": 0.1 + falling}).table
+    assert np.isfinite(table[["value", "low", "high"]].astype(float).to_numpy()).all()
 
 
 def test_scatter_alone_is_seldom_a_rise_or_learning():
@@ -254,6 +438,15 @@ ABOVE, AROUND = (0.3, 0.2, 0.4), (0.0, -0.1, 0.1)
         ({"loss_gap": ABOVE, "after_best": ABOVE}, "over"),
         ({"loss_gap": ABOVE, "half_the_rows": ABOVE}, "over"),
         ({"loss_gap": AROUND, "half_the_rows": ABOVE}, "fine"),
+        (
+            {"loss_gap": ABOVE, "half_the_rows": ABOVE, "learnt": (5.0, 5.0, 5.0)},
+            "fine",
+        ),  # less than 5 % of what is learnt
+        ({"loss_gap": ABOVE, "after_best": ABOVE, "learnt": (5.0, 5.0, 5.0)}, "fine"),
+        ({"loss_gap": ABOVE, "after_best": ABOVE, "learnt": (-1.0, -1.0, -1.0)}, "over"),  # nothing to undo
+        ({"loss_gap": AROUND, "after_best": ABOVE, "rise_over_training": ABOVE}, "over"),
+        ({"train_over_constant": AROUND, "train_loss_below_constant": AROUND}, "under"),
+        ({"train_over_constant": AROUND, "train_loss_below_constant": ABOVE}, "fine"),
         ({"gap_share": ABOVE}, "over"),
         ({"gap_share": (0.08, 0.05, 0.2)}, "fine"),
         ({"gap_share": ABOVE, "last_quarter": ABOVE}, "under"),
@@ -276,17 +469,27 @@ def test_more_epochs_come_before_more_units():
     assert next_of("under", table, 20, 20, []).startswith("rg.diagnose(model, x, y, epochs=40)")
 
 
-@pytest.mark.parametrize("name", ["over", "under", "too much", "fine"])
+@pytest.mark.parametrize("name", ["over", "under", "nothing", "too much", "fine"])
 def test_what_is_next_is_python(name):
     values = {
         "over": {"gap_share": ABOVE},
         "under": {"last_quarter": ABOVE},
+        "nothing": {"train_over_constant": AROUND},
         "too much": {"without_regularization": ABOVE},
         "fine": {},
     }
     table = measured(**values[name])
     for brought in (["l2"], ["l2", "dropout"]):
         compile(next_of(verdict_of(table), table, 5, 20, brought), "next", "exec")
+
+
+def test_what_is_next_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = measured(train_over_constant=AROUND)
+    code = next_of("under", table, 5, 20, []).replace("5min", "2s")
+    names = {"rg": rg, "model": network(), "x": X, "y": Y}
+    exec(code, names)
+    assert isinstance(names["study"].recipe, rg.Recipe)
 
 
 def test_a_notebook_shows_it(over):
@@ -307,14 +510,26 @@ def test_what_can_not_be_diagnosed_says_why():
         rg.diagnose({"loss": [1.0] * 20, "val_loss": [1.0] * 5 + [np.nan] * 15})
     with pytest.raises(ValueError, match="at least 8 epochs"):
         rg.diagnose({"loss": [1.0] * 3, "val_loss": [1.0] * 3})
-    with pytest.raises(ValueError, match="a history with rows"):
+    with pytest.raises(ValueError, match=r"a history alone.*\['x', 'y'\]"):
         rg.diagnose({"loss": [1.0] * 20, "val_loss": [1.0] * 20}, X, Y)
+    with pytest.raises(ValueError, match=r"a history alone.*\['epochs', 'score'\]"):
+        rg.diagnose({"loss": [1.0] * 20, "val_loss": [1.0] * 20}, epochs=-3, score="r2")
+    with pytest.raises(ValueError, match=r"20 and 10 of them.*validation_freq=1"):
+        rg.diagnose({"loss": [1.0] * 20, "val_loss": [1.0] * 10})
+    with pytest.raises(ValueError, match="one number for each epoch"):
+        rg.diagnose({"loss": ["a"] * 20, "val_loss": ["b"] * 20})
+    with pytest.raises(ValueError, match=r"targets `y` that differ.*120 rows, all with 1"):
+        rg.diagnose(wide(), X, np.ones_like(Y))
+    with pytest.raises(ValueError, match=r"targets `y` that differ.*120 rows, all with 2\.5"):
+        rg.diagnose(network(outputs=1, loss="mse"), X, np.full(120, 2.5))
     with pytest.raises(ValueError, match="Received: x=None"):
         rg.diagnose(wide())
     with pytest.raises(TypeError, match=r"Expected a keras\.Model"):
         rg.diagnose("model", X, Y)
     with pytest.raises(ValueError, match="at least two with `validation_data`"):
         rg.diagnose(wide(), X, Y, validation_data=(X, Y), seeds=[3])
+    with pytest.raises(ValueError, match="at least two with `validation_data`"):
+        rg.diagnose(wide(), X, Y, validation_data=(X, Y), seeds=1)
 
 
 def test_a_model_that_diverges_says_so():
@@ -322,6 +537,21 @@ def test_a_model_that_diverges_says_so():
     model.compile(keras.optimizers.SGD(1e30), "mse")
     with pytest.raises(ValueError, match="diverges: in epoch 1 "):
         rg.diagnose(model, X, X[:, 0], folds=2, epochs=3, verbose=0)
+
+
+def test_what_another_process_refuses_is_said_in_this_one(monkeypatch):
+    """It would come back as a RuntimeError with a traceback otherwise."""
+
+    def diverges(*_):
+        raise ValueError("diverges: in epoch 1")
+
+    monkeypatch.setattr(_diagnose, "_diagnose", diverges)
+    error = _diagnose._diagnosis_or_error(None, None, None)
+    assert isinstance(error, ValueError)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    monkeypatch.setattr(_diagnose, "call_elsewhere", lambda *_: error)
+    with pytest.raises(ValueError, match="diverges: in epoch 1"):
+        rg.diagnose(wide(), X, Y, verbose=0)
 
 
 # -- the command line --------------------------------------------------------------------------------------------------

@@ -4,10 +4,8 @@ import base64
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from regularity.study._evidence import Calibration
@@ -16,7 +14,8 @@ Verdict = Literal["over", "under", "fine"]
 
 _STILL = 0.05  # share of what was learnt since the first epoch that the last quarter must bring to count as learning
 _ALONE = 0.1  # share of what is learnt that may hold for the training rows alone: every network that learns has a gap
-_FEWEST = 8  # epochs of a single run, to tell what its curves do from how they scatter
+_FEW = 10  # held-out rows of a fold below which nothing is sure
+_COST = 0.05  # share of what was learnt that a rise of the held-out loss must undo: with few errors any rise is sure
 
 # What the table has, in this order. `low` and `high` are the ends of a 90 % interval: `low` above 0 is a one-sided test at 5 %.
 MEASURES = {
@@ -28,8 +27,12 @@ MEASURES = {
     "loss_gap": "held-out loss minus training loss",
     "gap_share": "share of what it learns of the training rows that does not hold for others",
     "over_constant": "held-out score minus that of always saying the same",
+    "train_over_constant": "the same on the rows trained on",
+    "train_loss_below_constant": "training loss of always saying the same minus the network's",
+    "learnt": "held-out loss of always saying the same, or else after the first epoch, minus where it is lowest",
     "after_best": "held-out loss after all epochs minus where it is lowest",
-    "last_quarter": "share of what was learnt since the first epoch that the last quarter of the epochs brings",
+    "rise_over_training": "how much more the held-out loss has risen since then than the training loss",
+    "last_quarter": "share of what was learnt that the last quarter of the epochs brings",
     "half_the_rows": "held-out loss with half of the rows minus with all of them",
     "without_regularization": "held-out score with every strength at 0 minus as given",
     "forest": "held-out score of a random forest minus the network's",
@@ -123,31 +126,49 @@ class Diagnosis:
         return plot_diagnosis(self, ax)
 
 
-def table_of(measured: Mapping[str, tuple[float, float, float]]) -> pd.DataFrame:
-    """What was measured, of value and both ends of its interval, in the order of `MEASURES`."""
-    rows = {name: (*measured[name], meaning) for name, meaning in MEASURES.items() if name in measured}
+def table_of(
+    measured: Mapping[str, tuple[float, float, float]], meanings: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """What was measured, of value and both ends of its interval, in the order of `MEASURES`.
+
+    Args:
+        measured: By name.
+        meanings: Where they are not those of `MEASURES`.
+    """
+    meanings = {**MEASURES, **(meanings or {})}
+    rows = {name: (*measured[name], meaning) for name, meaning in meanings.items() if name in measured}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high", "meaning"])
 
 
 def verdict_of(table: pd.DataFrame) -> Verdict:
     """What the intervals say; what is not in the table says nothing.
 
-    First what a longer training, or less regularization, would bring, and whether another model predicts rows that it has
-    not seen better than this one fits those that it has: until that is mended nothing else can be told. Then what is learnt
-    of the training rows alone: it must be much, or cost something.
+    First what a longer training, or less regularization, would bring, whether it learns anything at all, and whether
+    another model predicts rows that it has not seen better than this one fits those that it has: until that is mended
+    nothing else can be told. Then what is learnt of the training rows alone: it must be much, or cost something.
     """
     above = _above(table)
     if above["without_regularization"] or above["last_quarter"] or above["forest_over_training"]:
         return "under"
-    if above["gap_share"] or (above["loss_gap"] and (above["after_best"] or above["half_the_rows"])):
+    if _learns_nothing(table):
+        return "under"
+    apart = above["loss_gap"] or above["rise_over_training"]
+    if above["gap_share"] or (apart and (above["after_best"] or above["half_the_rows"])):
         return "over"
     return "fine"
 
 
 def _above(table: pd.DataFrame) -> dict[str, bool]:
     """Which measures lie above 0, or above what counts, by more than their error; what was not measured does not."""
-    least = {"last_quarter": _STILL, "gap_share": _ALONE}
+    learnt = max(0.0, float(table["value"]["learnt"])) if "learnt" in table.index else 0.0
+    least = {"last_quarter": _STILL, "gap_share": _ALONE, "after_best": _COST * learnt, "half_the_rows": _COST * learnt}
     return {name: name in table.index and bool(table["low"][name] > least.get(name, 0.0)) for name in MEASURES}
+
+
+def _learns_nothing(table: pd.DataFrame) -> bool:
+    """Whether neither score nor loss of the rows trained on is better than always saying the same, by more than chance."""
+    names, above = ("train_over_constant", "train_loss_below_constant"), _above(table)
+    return names[0] in table.index and not any(above[name] for name in names)
 
 
 def reasons_of(table: pd.DataFrame, score: str, epochs: int, of: int) -> list[str]:
@@ -159,52 +180,89 @@ def reasons_of(table: pd.DataFrame, score: str, epochs: int, of: int) -> list[st
         epochs: After how many the held-out score is best.
         of: How many were trained.
     """
-
-    def said(name: str, form: str = "{:.3g}") -> str:
-        value, low, high = (form.format(table[column][name]) for column in ("value", "low", "high"))
-        return f"{value} [{low}, {high}]" if table["low"][name] < table["high"][name] else value
-
-    above, verdict = _above(table), verdict_of(table)
-    what, held, trained = (
-        (score, "held_out_score", "train_score")
-        if "held_out_score" in table.index
-        else ("loss", "held_out_loss", "train_loss")
+    scored = "held_out_score" in table.index
+    what, held, trained = (score, *(("held_out_score", "train_score") if scored else ("held_out_loss", "train_loss")))
+    first = (
+        f"After {epochs} of {of} epochs, {what} {_said(table, held)} on held-out rows and {_said(table, trained)} on those "
+        "trained on."
     )
-    found = [
-        f"After {epochs} of {of} epochs, {what} {said(held)} on held-out rows and {said(trained)} on those trained on."
-    ]
-    if "over_constant" in table.index and not above["over_constant"]:
+    return [first, *_of_learning(table, score), *_of_overfitting(table), *_of_references(table, score)]
+
+
+def _said(table: pd.DataFrame, name: str, form: str = "{:.3g}") -> str:
+    """A value with its interval."""
+    value, low, high = (form.format(table[column][name]) for column in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]" if table["low"][name] < table["high"][name] else value
+
+
+def _of_learning(table: pd.DataFrame, score: str) -> list[str]:
+    """What it does not learn."""
+    above, found = _above(table), []
+    if _learns_nothing(table):
+        so_far = "So far it" if above["last_quarter"] else "It"
         found.append(
-            f"Always saying the same predicts held-out rows as well: {score} {said('over_constant', '{:+.3g}')}."
+            f"{so_far} learns nothing: not even on the rows trained on is it shown to be better than always saying the same: "
+            f"{score} {_said(table, 'train_over_constant', '{:+.3g}')}."
+        )
+    elif "over_constant" in table.index and not above["over_constant"]:
+        found.append(
+            "On held-out rows it is not shown to be better than always saying the same: "
+            f"{score} {_said(table, 'over_constant', '{:+.3g}')}."
         )
     if above["without_regularization"]:
-        found.append(f"Without its regularization {score} is better by {said('without_regularization')}.")
+        found.append(f"Without its regularization {score} is better by {_said(table, 'without_regularization')}.")
     if above["last_quarter"]:
-        found.append(
-            f"It still learns: the last quarter of the epochs brings {said('last_quarter', '{:.0%}')} of what it learnt since the first."
-        )
+        brings = _said(table, "last_quarter", "{:.0%}")
+        found.append(f"It still learns: the last quarter of the epochs brings {brings} of what it learnt.")
+    return found
+
+
+def _of_overfitting(table: pd.DataFrame) -> list[str]:
+    """What it learns of the training rows alone, and what that costs."""
+    above, verdict, found = _above(table), verdict_of(table), []
     if verdict == "over" and "gap_share" in table.index:
-        found.append(
-            f"{said('gap_share', '{:.0%}')} of what it learns of the rows trained on does not hold for others."
-        )
+        if table["value"]["gap_share"] >= 1:
+            found.append("Nothing of what it learns of the rows trained on holds for others.")
+        else:
+            share = _said(table, "gap_share", "{:.0%}")
+            found.append(f"{share} of what it learns of the rows trained on does not hold for others.")
     if verdict == "over" and above["after_best"]:
-        found.append(f"It trains for too long: the held-out loss ends {said('after_best')} above its lowest.")
+        found.append(f"It trains for too long: the held-out loss ends {_said(table, 'after_best')} above its lowest.")
     if verdict != "under" and "half_the_rows" in table.index:
-        more = "more rows would help" if above["half_the_rows"] else "whether more rows would help is not to be seen"
-        found.append(f"With half of the rows the held-out loss changes by {said('half_the_rows', '{:+.3g}')}: {more}.")
+        changes = f"With half of the rows the held-out loss changes by {_said(table, 'half_the_rows', '{:+.3g}')}"
+        if above["half_the_rows"]:
+            found.append(f"{changes}: more rows would help.")
+        elif table["low"]["half_the_rows"] > 0:
+            found.append(f"{changes}: more rows would help a little.")
+        else:
+            found.append(f"{changes}: whether more rows would help is not to be seen.")
+    return found
+
+
+def _of_references(table: pd.DataFrame, score: str) -> list[str]:
+    """How it stands beside a random forest, and what it learns by heart."""
+    above, found = _above(table), []
     if above["forest_over_training"]:
-        better = said("forest_over_training", "{:+.3g}")
+        better = _said(table, "forest_over_training", "{:+.3g}")
         found.append(
             f"A random forest predicts rows that it has not seen better than the network those that it has: {score} {better}."
         )
     elif above["forest"]:
-        found.append(f"A random forest is better on held-out rows: {score} {said('forest', '{:+.3g}')}.")
+        found.append(f"A random forest is better on held-out rows: {score} {_said(table, 'forest', '{:+.3g}')}.")
     if "random_labels" in table.index:
         found.append(
-            f"Labels dealt out at random it learns by heart to {score} {said('random_labels')}, where always saying the same has "
-            f"{said('random_labels_by_chance')}."
+            f"Labels dealt out at random it learns by heart to {score} {_said(table, 'random_labels')}, where always saying "
+            f"the same has {_said(table, 'random_labels_by_chance')}."
         )
     return found
+
+
+def few_rows(held_out: int) -> list[str]:
+    """A sentence where so few rows are held out at a time that intervals are not to be relied on."""
+    if held_out >= _FEW:
+        return []
+    rows = f"{held_out} row{'s are' if held_out > 1 else ' is'}"
+    return [f"Only {rows} held out at a time: scores and intervals are rough. Take fewer folds, or more rows."]
 
 
 def next_of(verdict: Verdict, table: pd.DataFrame, epochs: int, of: int, brought: Sequence[str]) -> str:
@@ -221,6 +279,12 @@ def next_of(verdict: Verdict, table: pd.DataFrame, epochs: int, of: int, brought
         if len(brought) == 1:
             return f'rg.path(model, x, y, technique="{brought[0]}").plot()  # how much of it is right'
         return f'study = rg.search(model, x, y, {list(brought)}, budget="5min")  # how much of each is right'
+    if verdict == "under" and _learns_nothing(table) and not above["last_quarter"]:
+        return (
+            'study = rg.search(model, x, y, {"learning_rate": (1e-5, 1e-1)}, budget="5min")  # is it another rate that it needs?\n'
+            "# else inputs and targets of mean 0 and spread 1 (keras.layers.Normalization), or another initialization: units whose\n"
+            "# outputs never change, such as dead ReLUs, learn nothing. If all of that is right, x may say nothing of y"
+        )
     if verdict == "under" and (above["last_quarter"] or epochs == of):
         return f"rg.diagnose(model, x, y, epochs={2 * of})  # train for longer, then look again"
     if verdict == "under":
@@ -229,75 +293,3 @@ def next_of(verdict: Verdict, table: pd.DataFrame, epochs: int, of: int, brought
             "# else more units or layers: regularization helps no network that does not fit its training rows"
         )
     return f"model.fit(x, y, epochs={epochs})"
-
-
-def of_history(history: Any) -> Diagnosis:
-    """The verdict that the curves of one run allow; errors are those of its own scatter, and say nothing of other rows.
-
-    Args:
-        history: What `fit` returned, or its dict.
-
-    Raises:
-        ValueError: If it has no losses of training and validation, or less than eight epochs of them.
-    """
-    logs = dict(getattr(history, "history", history))
-    if not {"loss", "val_loss"} <= set(logs):
-        raise ValueError(
-            "Expected a history with `loss` and `val_loss`: fit with `validation_data` or `validation_split`. "
-            f"Received: {sorted(map(str, logs))}"
-        )
-    train, held = (np.asarray(logs[name], "float64") for name in ("loss", "val_loss"))
-    known = np.isfinite(train) & np.isfinite(held)
-    count = len(known) if known.all() else int(known.argmin())
-    if count < _FEWEST:
-        raise ValueError(
-            f"Expected at least {_FEWEST} epochs with finite losses, to tell a trend from scatter. Received: {count}"
-        )
-    train, held = train[:count], held[:count]
-    width = max(3, count // 8)  # epochs over which curves are averaged
-
-    def scatter(curve: np.ndarray) -> float:
-        """Standard error of such an average, by how its last half jumps from epoch to epoch."""
-        return float(np.std(np.diff(curve[-max(_FEWEST, count // 2) :]), ddof=1)) / np.sqrt(2 * width)
-
-    def measured(value: float, error: float, among: float = 1.0) -> tuple[float, float, float]:
-        """The value with its interval, so wide that it holds for the most extreme of as many."""
-        reach = NormalDist().inv_cdf(1 - 0.05 / among) * error
-        return value, value - reach, value + reach
-
-    smooth, fitted = (np.convolve(curve, np.ones(width) / width, "valid") for curve in (held, train))
-    at, end, error = int(smooth.argmin()), len(smooth) - 1, scatter(held)
-    learnt = abs(float(held[0] - smooth[at])) or 1.0
-    quarter = float(smooth[max(0, end - count // 4)] - smooth[end]) / learnt
-    apart = np.sqrt(2) * error if at + width <= end else np.inf  # averages over the same epochs tell no rise
-    table = table_of(
-        {
-            "held_out_loss": measured(float(smooth[end]), error),
-            "train_loss": measured(float(fitted[end]), scatter(train)),
-            "loss_gap": measured(float(smooth[end] - fitted[end]), float(np.hypot(error, scatter(train)))),
-            "after_best": measured(float(smooth[end] - smooth[at]), apart, count / width),
-            "last_quarter": measured(quarter, np.sqrt(2) * error / learnt),
-        }
-    )
-    epochs = min(count, at + width // 2 + 1)
-    curves = pd.DataFrame(
-        {"model": "as given", "epoch": np.arange(1, count + 1), "held_out_loss": held, "train_loss": train}
-    )
-    verdict = verdict_of(table)
-    reasons = [
-        *reasons_of(table, "loss", epochs, count),
-        "One run: with model and rows `rg.diagnose(model, x, y)` says more, and how sure it is.",
-    ]
-    nothing = pd.DataFrame()
-    return Diagnosis(
-        verdict,
-        reasons,
-        next_of(verdict, table, epochs, count, []),
-        "loss",
-        epochs,
-        table,
-        curves,
-        nothing,
-        None,
-        nothing,
-    )

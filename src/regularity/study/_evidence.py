@@ -91,8 +91,9 @@ class Evidence:
             held = np.concatenate([settled.design.folds[fold] for fold in cell.held])
             outputs.append(np.asarray(model.predict(settled.data.take(held).x, batch_size=256, verbose=0)))
             rows.append(held)
-        shown = to_probabilities(study._model, kind)(np.concatenate(outputs).astype("float64"))
-        return calibration(shown, settled.data.y[np.concatenate(rows)], kind)
+        probabilities = to_probabilities(study._model, kind)
+        said, of = mean_of_each_row([probabilities(shown.astype("float64")) for shown in outputs], rows)
+        return calibration(said, settled.data.y[of], kind)
 
     @cached_property
     def weights(self) -> pd.DataFrame:
@@ -139,6 +140,22 @@ def kernels(values: Mapping[str, Sequence[np.ndarray]]) -> pd.DataFrame:
         )
     columns = ["kernel", "shape", "norm", "spectral_norm", "zeros", "low", "high", "counts"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def mean_of_each_row(shown: Sequence[np.ndarray], rows: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """What several models say of rows, each row once: the mean of those that speak of it, and which rows these are.
+
+    A row that came several times would count as so many, and what is put down to chance would be too little.
+
+    Args:
+        shown: Of each model, of (its rows, ...).
+        rows: Of each model, by number.
+    """
+    said, numbers = np.concatenate(shown), np.concatenate(rows)
+    own, place, times = np.unique(numbers, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(own), *said.shape[1:]))
+    np.add.at(sums, place, said)
+    return sums / times.reshape(-1, *[1] * (said.ndim - 1)), own
 
 
 def calibration(shown: np.ndarray, y: np.ndarray, kind: Kind) -> Calibration | None:

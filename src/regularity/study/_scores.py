@@ -172,12 +172,16 @@ def _good_outputs(y: np.ndarray, kind: Kind, whole: np.ndarray) -> tuple[np.ndar
     return (np.eye(classes)[y] * 0.9 + 0.1 / classes,)
 
 
+def puts_out_logits(model: Any) -> bool:
+    """Whether the loss takes logits, or margins: of a hinge, too, what is above 0, or the largest, is the class."""
+    loss = _keras.compiled_loss(model)
+    logits = getattr(loss, "from_logits", getattr(loss, "_fn_kwargs", {}).get("from_logits", False))
+    return bool(logits) or "hinge" in loss_name(loss)
+
+
 def to_probabilities(model: Any, kind: Kind) -> Callable[[np.ndarray], np.ndarray]:
     """What turns outputs into probabilities of (..., classes); numbers stay as they are."""
-    loss = _keras.compiled_loss(model)
-    # a hinge's outputs are margins: which is above 0, or the largest, is the class
-    logits = getattr(loss, "from_logits", getattr(loss, "_fn_kwargs", {}).get("from_logits", False))
-    logits = logits or "hinge" in loss_name(loss)
+    logits = puts_out_logits(model)
 
     def classes(outputs: np.ndarray) -> np.ndarray:
         powers = np.exp(outputs - outputs.max(-1, keepdims=True)) if logits else outputs
