@@ -1,3 +1,6 @@
+"""`python -m regularity.cli`."""
+
 from regularity.cli import main
 
-main()
+if __name__ == "__main__":
+    main()
