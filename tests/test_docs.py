@@ -18,7 +18,7 @@ COMPONENTS = {
 }
 PUBLIC = {
     **{f"regularity.{name}": getattr(rg, name) for name in rg.__all__ if not inspect.ismodule(getattr(rg, name))},
-    **{f"regularity.sklearn.{name}": getattr(rg.sklearn, name) for name in rg.sklearn.__all__},
+    **{f"{home.__name__}.{name}": getattr(home, name) for home in (rg.loggers, rg.sklearn) for name in home.__all__},
     **COMPONENTS,
 }
 
@@ -42,7 +42,7 @@ def test_every_page_stands_in_the_index_with_what_it_is_about():
 def test_a_public_name_says_what_it_takes_and_shows_it(name):
     said = inspect.getdoc(PUBLIC[name]) or ""
     arguments = re.search(r"^Args:\n((?:    .*\n|\n)*)", said + "\n", re.MULTILINE)
-    described = set(re.findall(r"^    (\w+): .", arguments[1] if arguments else "", re.MULTILINE))
+    described = set(re.findall(r"^    \*{0,2}(\w+): .", arguments[1] if arguments else "", re.MULTILINE))
     described |= {"name", "dtype", "kwargs"} if name in COMPONENTS else set()  # what every layer of Keras takes
     takes = inspect.signature(PUBLIC[name]).parameters if PUBLIC[name] is not rg.Findings else ()  # nobody makes one
     assert {argument for argument in takes if argument[0] != "_"} - described == set()
@@ -57,7 +57,7 @@ def test_a_component_says_where_it_comes_from_and_what_it_refuses(name):
 
 def test_every_public_name_stands_on_the_api_page():
     page = (DOCS / "api.md").read_text()
-    of_modules = {name for name in COMPONENTS if f"automodule:: {name.rpartition('.')[0]}" in page}
+    of_modules = {name for name in PUBLIC if f"automodule:: {name.rpartition('.')[0]}" in page}
     names = re.findall(r"auto(?:class|function):: ([\w.]+)", page)
     assert of_modules | {f"regularity.{name.removeprefix('regularity.')}" for name in names} == set(PUBLIC)
 
