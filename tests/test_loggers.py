@@ -324,3 +324,11 @@ def test_a_logger_is_a_value_that_tells_no_secret(package):
     assert pickle.loads(pickle.dumps(logger)) == logger
     table = rg.sklearn.RegularizedClassifier(trial_callbacks=logger)
     assert clone(table).trial_callbacks == logger
+
+
+def test_wandb_without_a_login_is_refused_before_the_search_and_asks_nothing(wandb, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setattr(wandb, "login", lambda prompt: prompt)  # as where there is no key
+    with pytest.raises(ValueError, match=r"login to Weights & Biases, or mode='offline'.*`wandb login`"):
+        rg.loggers.WandB()
+    assert rg.loggers.WandB(mode="offline").project == "regularity"

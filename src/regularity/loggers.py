@@ -152,6 +152,7 @@ class WandB:
 
     Raises:
         ImportError: If wandb is not installed.
+        ValueError: If nobody is logged in, and `mode` is not `offline` or `disabled`.
 
     Example:
         >>> import regularity as rg
@@ -164,6 +165,18 @@ class WandB:
 
     def __init__(self, project: str = "regularity", **init: Any) -> None:
         _check_installed("WandB", "wandb")
+        if init.get("mode", os.environ.get("WANDB_MODE", "online")) == "online":
+            import wandb
+
+            settings = init.get("settings") or {}
+            key = settings.get("api_key") if isinstance(settings, Mapping) else settings.api_key
+            if not key and not wandb.login(
+                prompt=False
+            ):  # it would ask in the middle of the search, where nobody looks
+                raise ValueError(
+                    "Expected a login to Weights & Biases, or mode='offline'. Received: no key. Run `wandb login` first, or set "
+                    "WANDB_MODE=offline."
+                )
         object.__setattr__(self, "project", project)
         object.__setattr__(self, "init", init)
 

@@ -1,6 +1,7 @@
 """What the charts of the report draw is what the study found: their data and what stands on which axis."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from regularity.report import _charts, _trials
@@ -53,6 +54,14 @@ def test_profile(study):
     assert fields(chart)["y"] == {"score", "low", "train_score"}
     low, high = _trials.reach(mine)
     assert low < mine["score"].iloc[0] < high
+
+
+def test_what_ruins_the_network_leaves_room_for_all_else(study):
+    mine = next(iter(study.profile().groupby("technique")))[1].reset_index(drop=True)
+    before = _trials.reach(mine)
+    ruined = mine.iloc[[-1]].assign(score=-17.0, error=19.0, train_score=-20.0)
+    assert _trials.reach(pd.concat([mine, ruined]))[1] == pytest.approx(before[1])
+    assert _trials.reach(pd.concat([mine, ruined.assign(score=np.nan, error=np.nan)])) == pytest.approx(before, abs=0.1)
 
 
 def test_curves(study):

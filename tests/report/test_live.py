@@ -6,6 +6,7 @@ import socket
 import threading
 import urllib.error
 import urllib.request
+import warnings
 
 import keras
 import numpy as np
@@ -42,7 +43,7 @@ def port():
 @pytest.fixture(autouse=True)
 def drawn_at_once(monkeypatch):
     """A page that is drawn whenever it is asked for."""
-    monkeypatch.setattr(_live, "_RARELY", 0.0)
+    monkeypatch.setattr(_live, "_SHARE", 1e9)
 
 
 class Search(threading.Thread):
@@ -89,7 +90,8 @@ def test_page_grows_and_goes_on_after_an_interruption(tmp_path, port):
     search.start()
     search.at(5)
     with sync.sync_playwright() as playwright:
-        page = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu"]).new_page()
+        opened = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu"])
+        page = opened.new_page()
         heard = []
         page.on("pageerror", lambda error: heard.append(str(error)))
         page.on("request", lambda request: heard.append(request.url))
@@ -107,6 +109,10 @@ def test_page_grows_and_goes_on_after_an_interruption(tmp_path, port):
         page.get_by_label("Pick trial 3").click()
         page.get_by_label("With").select_option("l2")
         before = page.locator("#table tbody tr:visible").count()
+        page.get_by_label("Find").focus()
+        focused = "document.activeElement.id || document.activeElement.tagName"
+        latecomer = opened.new_page()
+        latecomer.goto(f"http://127.0.0.1:{port}/")
 
         search.let(5, KeyboardInterrupt())
         assert isinstance(search.ended(), KeyboardInterrupt)
@@ -116,15 +122,21 @@ def test_page_grows_and_goes_on_after_an_interruption(tmp_path, port):
         again.start()
         again.at(8)
         page.wait_for_function("document.querySelectorAll('#table tbody tr').length >= 9", timeout=120_000)
+        assert page.evaluate(focused) == "words"
         assert page.locator("#table tbody tr.picked").get_attribute("data-trial") == "3"
         numbers = [int(text) for text in page.locator("#table tbody .pick").all_text_contents()]
         assert numbers == sorted(numbers, reverse=True)
         assert page.get_by_label("With").input_value() == "l2"
         assert before <= page.locator("#table tbody tr:visible").count() < len(numbers)
 
+        page.locator("[data-of=text-Recipe]").focus()  # the reader stands in a section that changes in the end
         again.let(8)
-        page.wait_for_function("document.getElementById('live').dataset.over === 'true'", timeout=120_000)
+        for each in (page, latecomer):  # both have what is final before the server goes
+            each.wait_for_function("document.getElementById('live').dataset.over === 'true'", timeout=120_000)
         assert again.ended() is None
+        assert page.locator("#text-Recipe").text_content() == latecomer.locator("#text-Recipe").text_content()
+        assert page.locator("#text-Keras").text_content().strip() == again.study.code().strip()
+        assert page.evaluate(focused) == "BUTTON"
         everything = ["answer", "strengths", "curves", "worth", "trials", "inside", "recipe"]
         assert page.evaluate(sections) == everything
         assert page.title() == f"<live>: {again.study.verdict}"
@@ -192,3 +204,22 @@ def test_usual_port_or_another(tmp_path, monkeypatch, port, capsys):
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "Live at" in line]
     assert line.startswith("Live at http://127.0.0.1:")
     assert str(port) not in line
+
+
+def test_a_report_that_cannot_be_drawn_does_not_cost_the_search(tmp_path, port, monkeypatch):
+    def broken(study):
+        raise RuntimeError("a fault in a chart")
+
+    search = Search(tmp_path / "study.db", [3], live=port)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        monkeypatch.setattr(_live._page, "drawn", broken)
+        search.start()
+        search.at(3)
+        assert "main" in json.loads(asked(port, "/news?since=0&page=one"))
+        search.let(3)
+        assert search.ended() is None
+    assert len(search.study.table) == 10
+    assert any("fell behind: RuntimeError: a fault in a chart" in str(each.message) for each in heard)
+    with pytest.raises(urllib.error.URLError):
+        asked(port, "/")

@@ -43,6 +43,21 @@ def test_one_that_fails_warns_and_the_search_goes_on():
     assert len(study.table) == 10
 
 
+def test_one_that_fails_twice_in_a_row_is_told_no_more():
+    told = []
+
+    def listener(study, trial):
+        told.append(trial.number)
+        if trial.number not in (0, 2):
+            raise OSError("no server")
+
+    with pytest.warns(UserWarning, match="failed at trial") as heard:
+        searched(trial_callbacks=[listener])
+    assert told == [0, 1, 2, 3, 4]
+    said = [str(warning.message) for warning in heard if "failed at trial" in str(warning.message)]
+    assert ["no more trials" in message for message in said] == [False, False, True]
+
+
 def test_what_is_no_callable_is_refused_before_any_work():
     with pytest.raises(TypeError, match=r"list of callables.*Received: 'mlflow'"):
         rg.search(classifier(), X, Y, trial_callbacks=["mlflow"], trials=2, storage="sqlite://")

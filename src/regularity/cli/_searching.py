@@ -216,7 +216,9 @@ def _with_table(asked: dict[str, Any]) -> Callable[..., tuple[Any, Callable[[Pat
         return estimator.study_, save
 
     def save(file: Path, average: bool) -> None:
-        estimator.set_params(ensemble=average, storage=None, trial_callbacks=None)  # a URL may have a password
+        estimator.set_params(
+            ensemble=average, storage=None, trial_callbacks=None, live=False
+        )  # a URL may have a password
         estimator._take_model()
         joblib.dump(estimator, file)
 
@@ -227,7 +229,7 @@ def _loggers(log: list[Log]) -> list[Any]:
     """What tells others of each trial.
 
     Raises:
-        Wrong: If what it needs is not installed.
+        Wrong: If what it needs is not installed, or nobody is logged in.
     """
     import regularity as rg
 
@@ -238,7 +240,7 @@ def _loggers(log: list[Log]) -> list[Any]:
     }
     try:
         return [make[each]() for each in dict.fromkeys(log)]
-    except ImportError as error:
+    except (ImportError, ValueError) as error:
         raise Wrong(str(error)) from error
 
 

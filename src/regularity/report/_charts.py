@@ -89,10 +89,10 @@ def profile(rows: pd.DataFrame, technique: str, score: str, scale: str) -> dict[
         score: Its name.
         scale: As in `strengths`.
     """
+    rows = rows.assign(mark=np.select([rows["chosen"], rows["best"], rows["one_se"]], list(_MARKS), ""))
     off, on = rows[rows["strength"].isna()], rows[rows["strength"].notna()]
     drawn = axis(on["strength"], technique, scale)
     on = on.assign(at=drawn.at, low=on["score"] - on["error"], high=on["score"] + on["error"])
-    on["mark"] = np.select([on["chosen"], on["best"], on["one_se"]], ["chosen", "best mean", "within one error"], "")
     linear = {} if drawn.log else {"zero": False}
     scaled = alt.Scale(type="log" if drawn.log else "linear", nice=False, padding=14, reverse=drawn.backwards, **linear)
     x = alt.X("at:Q", title=drawn.title, scale=scaled, axis=alt.Axis(tickCount=4))
@@ -107,24 +107,19 @@ def profile(rows: pd.DataFrame, technique: str, score: str, scale: str) -> dict[
     errors = base.mark_rule(color=_HELD_OUT, strokeWidth=1.5).encode(y=alt.Y("low:Q"), y2="high:Q")
     held = base.mark_line(color=_HELD_OUT, point=alt.OverlayMarkDef(size=40, color=_HELD_OUT)).encode(y=y, tooltip=tips)
     trained = base.mark_line(color=_TRAINED, strokeDash=[5, 4]).encode(y=alt.Y("train_score:Q"))
-    marks = (
-        base.transform_filter("datum.mark !== ''")
-        .mark_point(filled=True, size=150, opacity=1)
-        .encode(
-            y=y,
-            shape=alt.Shape(
-                "mark:N", scale=alt.Scale(domain=list(_MARKS), range=[m[0] for m in _MARKS.values()]), legend=None
-            ),
-            color=alt.Color(
-                "mark:N", scale=alt.Scale(domain=list(_MARKS), range=[m[1] for m in _MARKS.values()]), legend=None
-            ),
-            tooltip=tips,
-        )
-    )
-    counts = base.mark_text(dy=-6, fontSize=10, color="currentColor").encode(
-        y=alt.value(0), text=alt.Text("weights:Q", format=".2~s")
-    )
-    return _finished(alt.layer(without, errors, trained, held, marks, counts), 230)
+    domain, styles = list(_MARKS), list(_MARKS.values())
+    mark = {
+        "shape": alt.Shape("mark:N", scale=alt.Scale(domain=domain, range=[s[0] for s in styles]), legend=None),
+        "color": alt.Color("mark:N", scale=alt.Scale(domain=domain, range=[s[1] for s in styles]), legend=None),
+    }
+    marks = base.transform_filter("datum.mark !== ''").mark_point(filled=True, size=150, opacity=1)
+    marks = marks.encode(y=y, tooltip=tips, **mark)
+    off_marks = alt.Chart(off).transform_filter("datum.mark !== ''").mark_point(filled=True, size=150, opacity=1)
+    off_marks = off_marks.encode(x=alt.value(5), y=y, **mark)
+    ends = on.iloc[[0, -1]][["at", "weights"]]
+    counts = alt.Chart(ends).mark_text(dy=-6, fontSize=10, color="currentColor")
+    counts = counts.encode(x=x, y=alt.value(0), text=alt.Text("weights:Q", format=".2~s"))
+    return _finished(alt.layer(without, errors, trained, held, off_marks, marks, counts), 230)
 
 
 def curves(rows: pd.DataFrame, score: str) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 import http.server
 import json
+import re
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -14,9 +16,9 @@ from regularity.report import _page
 
 PORT = 8765  # where a search is looked for first, so that a page that is open finds one that goes on
 _HOST = "127.0.0.1"
-_SHARE, _RARELY = 0.2, 15.0  # of the time that may go into drawing, and seconds after which it may in any case
-_GONE = 3.0  # seconds after which a page that asks for nothing is taken for closed
-_LAST = 10.0  # seconds that a page that is open has to fetch what is final
+_SHARE = 0.2  # of the time that may go into drawing
+_GONE = 5.0  # seconds after which a page that asks for nothing is taken for closed
+_LAST = 15.0  # seconds that pages that are open have to fetch what is final
 
 
 class Live:
@@ -37,31 +39,54 @@ class Live:
         self._drawn = _page.waiting(unfinished.name)
         # a page of an earlier run that is still open has another version, whatever it has seen
         self._version, self._trials, self._next = time.time_ns() // 1_000_000, 0, 0.0
-        self._over = self._fetched = False
-        self._asked = -_GONE
+        self._over = self._failed = False
+        self._asked: dict[str, float] = {}  # when each page asked last, by the name that it gave itself
+        self._served: set[str] = set()  # those that have what is final
         self._server = _listening(port, _handler(self))
         self.url = f"http://{_HOST}:{self._server.server_port}/"
 
     def page(self) -> str:
         """All of the page as it is now."""
         self._draw()
-        return _page.whole(self._drawn, self._status(), self._version)
+        return _page.whole(self._drawn, self._status(), self._version, self._over)
 
-    def news(self, since: int) -> dict[str, Any]:
-        """What is new for a page that has a version."""
-        self._asked = time.monotonic()
+    def news(self, since: int, page: str) -> dict[str, Any]:
+        """What is new for a page that has a version; `served` is told when it has been sent."""
+        self._asked[page] = time.monotonic()
         self._draw()
-        found = {"version": self._version, "status": self._status(), "over": self._over}
+        found = {
+            "study": self._unfinished.name, "version": self._version, "status": self._status(), "over": self._over,
+        }  # fmt: skip
         if since != self._version:
             found |= {"title": self._drawn.title, "main": self._drawn.main, "charts": json.loads(self._drawn.charts)}
-        self._fetched |= self._over
         return found
 
+    def served(self, page: str, news: dict[str, Any]) -> None:
+        """Note that a page has some news."""
+        self._asked[page] = time.monotonic()
+        if news["over"]:
+            self._served.add(page)
+
     def finish(self, study: Any) -> None:
-        """Show the whole report from now on."""
-        drawn = _page.drawn(study)
+        """Show the whole report from now on, where a page is open; what fails here must not cost the search."""
+        if not self._open():
+            return
+        before, self._doing = self._doing, lambda: "the search is done: training what each technique is worth"
+        try:
+            drawn = _page.drawn(study)
+        except KeyboardInterrupt:  # whoever does not want to wait has the study all the same
+            return
+        except Exception as error:
+            self._doing = before
+            warnings.warn(f"The live report could not be finished: {type(error).__name__}: {error}", stacklevel=2)
+            return
         with self._lock:
             self._drawn, self._over, self._version = drawn, True, self._version + 1
+
+    def _open(self) -> set[str]:
+        """The pages that have asked lately; one waits for what is drawn for it."""
+        now = time.monotonic()
+        return {page for page, asked in list(self._asked.items()) if now - asked < _GONE or self._lock.locked()}
 
     def _draw(self) -> None:
         """Draw the page anew where trials have finished, if there is time."""
@@ -69,14 +94,18 @@ class Live:
             begun = time.monotonic()
             if self._over or begun < self._next:
                 return
-            trials = self._unfinished.finished
-            if trials == self._trials:
-                return
-            study = self._unfinished.study()
-            if study is not None:
-                self._drawn, self._trials, self._version = _page.drawn(study), trials, self._version + 1
-            took = time.monotonic() - begun
-            self._next = begun + min(took / _SHARE, took + _RARELY)
+            try:
+                trials = self._unfinished.finished
+                if trials == self._trials:
+                    return
+                study = self._unfinished.study()
+                if study is not None:
+                    self._drawn, self._trials, self._version = _page.drawn(study), trials, self._version + 1
+            except Exception as error:  # the page stays as it was
+                if not self._failed:
+                    warnings.warn(f"The live report fell behind: {type(error).__name__}: {error}", stacklevel=2)
+                self._failed = True
+            self._next = begun + (time.monotonic() - begun) / _SHARE
 
     def _status(self) -> str:
         return "The search is over." if self._over else self._doing()
@@ -88,17 +117,31 @@ class Live:
 
     def __exit__(self, *error: object) -> None:
         until = time.monotonic() + _LAST
-        while self._over and not self._fetched and time.monotonic() < min(until, self._asked + _GONE):
-            time.sleep(0.05)
-        self._server.shutdown()
-        self._server.server_close()
+        try:
+            while self._over and self._open() - self._served and time.monotonic() < until:
+                time.sleep(0.05)
+        except KeyboardInterrupt:
+            pass  # whoever does not want to wait has the study all the same
+        finally:
+            self._server.shutdown()
+            self._server.server_close()
 
 
-def _listening(port: int | bool, handler: Any) -> http.server.ThreadingHTTPServer:
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a browser that went away, and of all else only that it was."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, ConnectionError):
+            warnings.warn(f"The live report could not answer: {type(error).__name__}: {error}", stacklevel=2)
+
+
+def _listening(port: int | bool, handler: Any) -> _Server:
     tried = (PORT, 0) if port is True else (port,)
     for number in tried:
         try:
-            return http.server.ThreadingHTTPServer((_HOST, number), handler)
+            return _Server((_HOST, number), handler)
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             if number == tried[-1]:
@@ -122,8 +165,10 @@ def _handler(live: Live) -> Any:
             if asked.path == "/":
                 self._send(live.page(), "text/html")
             elif asked.path == "/news":
-                since = parse_qs(asked.query).get("since", [""])[0]
-                self._send(json.dumps(live.news(int(since) if since.isdecimal() else -1)), "application/json")
+                since, page = (parse_qs(asked.query).get(name, [""])[0] for name in ("since", "page"))
+                news = live.news(int(since) if re.fullmatch(r"\d{1,16}", since, re.ASCII) else -1, page[:64])
+                self._send(json.dumps(news), "application/json")
+                live.served(page[:64], news)
             else:
                 self.send_error(HTTPStatus.NOT_FOUND)
 

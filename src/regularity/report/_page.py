@@ -62,18 +62,20 @@ def waiting(name: str) -> Drawn:
     return Drawn(f"{name}: searching", _block("waiting", {"name": name}), "{}")
 
 
-def whole(shown: Drawn, status: str | None = None, version: int = 0) -> str:
+def whole(shown: Drawn, status: str | None = None, version: int = 0, over: bool = False) -> str:
     """A page that holds all it needs.
 
     Args:
         shown: Its sections.
         status: What a search that runs does; the page asks for news then.
         version: The number of what is shown, by which the page asks.
+        over: Whether that is final.
     """
     return _template().render(
         shown=shown,
         status=status,
         version=version,
+        over=over,
         style=_text("page.css"),
         # what would end the element that it stands in is written otherwise
         vega=vl_convert.javascript_bundle().replace("</script", "<\\/script"),

@@ -96,7 +96,8 @@ def reach(profile: pd.DataFrame) -> tuple[float, float]:
     best, worst = profile["score"].max(), (profile["score"] - profile["error"]).min()
     base = best if np.isnan(off) else off
     low = max(worst, base - max(3 * (best - base), 4 * profile["error"].median()))
-    high = max((profile["score"] + profile["error"]).max(), profile["train_score"].max())
+    shown = profile[profile["score"] >= low]  # the error of what ruins the network knows no bounds
+    high = max((shown["score"] + shown["error"]).max(), shown["train_score"].max())
     margin = 0.06 * (high - low or 1.0)
     return float(low - margin), float(high + margin)
 

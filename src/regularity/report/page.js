@@ -47,7 +47,9 @@
       row.hidden = !words.every((word) => text.includes(word)) ||
         (key !== "" && !JSON.parse(row.dataset.with).includes(key));
     });
-    by("count").textContent = `${rows().length - hidden().length} of ${rows().length} trials`;
+    const shown = rows().length - hidden().length;
+    const total = by("table").dataset.total;
+    by("count").textContent = `${shown} of ${shown < rows().length ? rows().length : total} trials`;
     signal("hidden", hidden());
   };
 
@@ -110,8 +112,15 @@
 
   // Charts, each drawn when it comes near the window.
   let specs = JSON.parse(by("charts").textContent);
+  const drawing = new Map(); // by name, the last that was asked for
   const draw = async (place) => {
     const name = place.dataset.chart;
+    const mine = (drawing.get(name) ?? Promise.resolve()).catch(() => {}).then(() => drawOnce(place, name));
+    drawing.set(name, mine);
+    return mine;
+  };
+  const drawOnce = async (place, name) => {
+    if (!place.isConnected) return;
     place.style.minHeight = `${place.offsetHeight}px`; // what stands below stays where it is
     views.get(name)?.finalize();
     const { view } = await vegaEmbed(place, specs[name], { renderer: "svg", actions: false });
@@ -139,38 +148,63 @@
   link();
   addEventListener("beforeprint", () => all(".chart:not([data-drawn])").forEach(draw));
 
-  // While a search runs, what is new: sections that changed are exchanged, but for one that the reader is in.
+  // While a search runs, what is new: sections that changed are exchanged, but for one that the reader is in, which is
+  // exchanged when the reader leaves it, or when the search is over.
   const status = by("live");
-  if (!status) return;
+  if (!status || status.dataset.over === "true") return;
   const main = document.querySelector("main");
   const given = new Map(); // the sections as they were last told of, by id
-  const told = (text) => new DOMParser().parseFromString(text, "text/html").querySelectorAll("section");
-  const take = (section) => {
+  const later = new Map(); // those that wait until the reader leaves them
+  const told = (text) => [...new DOMParser().parseFromString(text, "text/html").querySelectorAll("section")];
+  const exchange = (old, section) => {
+    const focused = old.contains(document.activeElement) ? document.activeElement : null;
+    const again = focused && (focused.id || focused.dataset.of || focused.tagName);
+    const heights = new Map(all(".chart", old).map((place) => [place.dataset.chart, place.offsetHeight]));
+    given.set(section.id, section.innerHTML);
+    later.delete(section.id);
+    old.replaceChildren(...section.childNodes);
+    all(".chart", old).forEach((place) => {
+      place.style.minHeight = `${heights.get(place.dataset.chart) ?? 0}px`;
+    });
+    if (again) all("[id], [data-of], summary", old).find((e) => again === (e.id || e.dataset.of || e.tagName))?.focus();
+    watch(old);
+  };
+  const takeTrials = (section) => {
+    const focused = document.activeElement.closest?.("#table tbody tr")?.dataset.trial;
+    const table = section.querySelector("#table");
+    const note = by("trials").querySelector("#rest"), next = section.querySelector("#rest");
+    by("table").dataset.total = table.dataset.total;
+    by("table").tBodies[0].replaceWith(table.tBodies[0]);
+    if (note) note.replaceWith(...(next ? [next] : []));
+    else if (next) by("trials").append(next);
+    mark();
+    sortAgain();
+    filter();
+    if (focused) rows().find((row) => row.dataset.trial === focused)?.querySelector(".pick").focus({ preventScroll: true });
+  };
+  const take = (section, over) => {
     const old = by(section.id);
     if (!old) {
       main.append(section);
+      watch(section);
     } else if (section.id === "trials" && by("table")) {
-      by("table").tBodies[0].replaceWith(section.querySelector("#table tbody"));
-      mark();
-      sortAgain();
-      filter();
-    } else if (given.get(section.id) !== section.innerHTML && !old.contains(document.activeElement)) {
-      const heights = new Map(all(".chart", old).map((place) => [place.dataset.chart, place.offsetHeight]));
-      given.set(section.id, section.innerHTML);
-      old.replaceChildren(...section.childNodes);
-      all(".chart", old).forEach((place) => {
-        place.style.minHeight = `${heights.get(place.dataset.chart) ?? 0}px`;
-      });
+      takeTrials(section);
+    } else if (given.get(section.id) !== section.innerHTML) {
+      if (over || !old.contains(document.activeElement)) exchange(old, section);
+      else later.set(section.id, section);
     }
-    watch(by(section.id));
   };
+  document.addEventListener("focusout", () => setTimeout(() => later.forEach((section, id) => {
+    if (!by(id).contains(document.activeElement)) exchange(by(id), section);
+  })));
   const update = (news) => {
     const before = specs;
     specs = news.charts;
     document.title = news.title;
-    [...told(news.main)].forEach((section, number) => {
-      take(section);
-      main.insertBefore(by(section.id), main.children[number] ?? null); // in the page's order
+    told(news.main).forEach((section, number) => {
+      take(section, news.over);
+      const here = by(section.id); // in the page's order; what is moved loses focus and place, so only what has to
+      if (main.children[number] !== here) main.insertBefore(here, main.children[number] ?? null);
     });
     link();
     all(".chart[data-drawn]").forEach((place) => {
@@ -178,22 +212,34 @@
       if (specs[name] && JSON.stringify(specs[name]) !== JSON.stringify(before[name])) draw(place);
     });
   };
+  const page = `${performance.timeOrigin}-${Math.random()}`;
+  const study = by("title").textContent;
   let version = Number(status.dataset.version);
-  const ask = async () => {
-    let wait = 1000;
-    try {
-      const news = await (await fetch(`news?since=${version}`)).json();
-      status.textContent = news.status;
-      status.dataset.over = news.over;
-      if (news.version !== version) update(news);
-      version = news.version;
-      root.dataset.version = version;
-      if (news.over) return;
-    } catch {
-      status.textContent = "The search has stopped. Resume it to go on.";
-      wait = 3000;
-    }
-    setTimeout(ask, wait);
+  let phase = "";
+  const tell = (text, over) => {
+    if (status.textContent !== text) status.textContent = text;
+    status.dataset.over = over;
+    const now = over ? "The search is over" : (text.match(/stopped|racing|judging|worth/) ?? [""])[0];
+    if (now !== phase) say(now); // and not every second what the clock says
+    phase = now;
   };
-  setTimeout(ask, 1000);
+  const ask = async () => {
+    let news;
+    try {
+      news = await (await fetch(`news?since=${version}&page=${page}`)).json();
+    } catch {
+      tell("The search has stopped. Resume it to go on.", false);
+      setTimeout(ask, 3000);
+      return;
+    }
+    if (news.study !== study) {
+      location.reload(); // another search at the same address
+      return;
+    }
+    if (news.version !== version) update(news);
+    version = news.version;
+    tell(news.status, news.over);
+    if (!news.over) setTimeout(ask, 1000);
+  };
+  ask();
 })();

@@ -86,9 +86,9 @@ class _Curves(NamedTuple):
 
     @property
     def measures(self) -> dict[str, float]:
-        """Score on rows trained on, the gap between the two, and how many epochs they are after."""
+        """Score on rows trained on, its distance to the held-out one, and after how many epochs that is."""
         train = float(self.seen[self.stop])
-        return {"train_score": train, "gap": train - float(self.held.mean(0)[self.stop]), "epochs": self.stop + 1}
+        return {"train_score": train, "gap": train - float(self.scores.mean()), "epochs": self.stop + 1}
 
 
 def ablate(model: Any, settled: Settled, recipe: Recipe, seeds: int, verbose: Any) -> Ablation:
@@ -169,12 +169,14 @@ def _profile(steps: Sequence[_Step], along: Sequence[_Curves], model: Any, share
 
 def _curves(outcomes: Sequence[Outcome], seeds: int, settled: Settled, of_length: bool) -> _Curves:
     """What became of a recipe's members, those of a cell one after the other."""
-    held = np.full((len(settled.design.folds), settled.epochs), np.nan)
+    held = np.full((len(settled.design.folds), settled.epochs), np.nan)  # as is what is not finite
     for c, cell in enumerate(settled.design.outer):
         of_cell = np.array([o.held_out for o in outcomes[c * seeds : (c + 1) * seeds]], "float64")[..., 0].mean(0)
         for s, fold in enumerate(cell.held):
             held[fold] = of_cell[:, s]
+    held[~np.isfinite(held)] = np.nan
     seen = np.array([outcome.seen for outcome in outcomes], "float64")  # (members, epochs, scores)
+    seen[~np.isfinite(seen)] = np.nan
     norm, zeros = (np.array([getattr(o, name) for o in outcomes], "float64").mean(0) for name in ("norm", "zeros"))
     return _Curves(held, seen[..., 0].mean(0), norm, zeros, of_length)
 

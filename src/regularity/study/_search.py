@@ -14,7 +14,6 @@ import math
 import numbers
 import re
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -45,7 +44,7 @@ from regularity.study._space import brought, space_of
 from regularity.study._store import Store, as_optunas, packed, quiet_optuna, unpacked
 from regularity.study._study import Study
 from regularity.study._unfinished import Unfinished
-from regularity.study._watch import Pace, Watch
+from regularity.study._watch import Listener, Pace, Watch
 
 _EPOCHS = 50
 _BUDGET = 300.0  # seconds, when neither trials nor a budget are given
@@ -119,7 +118,8 @@ def search(
         seed: Whole number from 0, which sets folds, weights, masks, orders and what the sampler draws.
         engine: `local` trains on this machine, `ray` on all of a Ray cluster: the one that `ray.init` finds.
         live: Whether to show the report in a browser while it is searched, at an address of this machine alone that is
-            printed; or the port. When the search is over the page is the whole report, for which the ablation is trained.
+            printed; or the port. A page that is open when the search is over becomes the whole report, for which the
+            ablation is trained, beyond any budget.
         verbose: 1 shows progress, 0 nothing; `auto` shows it on a terminal.
 
     Returns:
@@ -204,7 +204,7 @@ def search(
                 found = call_elsewhere(model, _search_here, (settled, storage, name), watch.advance)
                 for trial in found.trials:
                     if trial.number not in before:
-                        _call(listeners, store, trial, len(design.rings[0]))
+                        _tell_others(listeners, store, trial, len(design.rings[0]))
             study = Study(name, judge.name, store.where, found, settled, model, fit, store.record)
             if page is not None:
                 page.finish(study)
@@ -244,7 +244,7 @@ class _Search:
         settled: Settled,
         store: Store,
         watch: Watch,
-        listeners: Sequence[Callable[[Any, Any], Any]] = (),
+        listeners: Sequence[Listener] = (),
     ) -> None:
         import optuna
 
@@ -485,7 +485,7 @@ class _Search:
             self._take(trial, outcomes[i * ring : (i + 1) * ring])
             trial.seconds = self.elapsed
             self.store.add(trial, _value(trial, ring))
-            _call(self.listeners, self.store, trial, ring)
+            _tell_others(self.listeners, self.store, trial, ring)
         self.trainer.forget(tasks)
         for trial in job:
             self.trials.append(trial)
@@ -675,19 +675,12 @@ def _reported(trial: Trial, ring: int) -> dict[int, float]:
     return {epoch: float(value) for epoch, value in enumerate(curve, 1) if np.isfinite(value)}
 
 
-def _call(listeners: Sequence[Callable[[Any, Any], Any]], store: Store, trial: Trial, ring: int) -> None:
-    """Tell who wants to know that a candidate is finished, in the words of Optuna's callbacks."""
-    if not listeners:
-        return
-    told = as_optunas(trial, _value(trial, ring), _reported(trial, ring))
-    for listener in listeners:
-        try:
-            listener(store.study, told)
-        except Exception as error:  # what others look at a search by must not end it
-            warnings.warn(
-                f"{listener!r} failed at trial {trial.number}: {type(error).__name__}: {error}. The search goes on.",
-                stacklevel=2,
-            )
+def _tell_others(listeners: Sequence[Listener], store: Store, trial: Trial, ring: int) -> None:
+    """Tell who wants to know that a candidate is finished."""
+    if listeners:
+        told = as_optunas(trial, _value(trial, ring), _reported(trial, ring))
+        for listener in listeners:
+            listener.told(store.study, told)
 
 
 def _limits(trials: Any, budget: Any) -> tuple[int | None, float | None]:
@@ -715,7 +708,7 @@ def _checked_optunas(given: Any, what: Literal["pruner", "sampler"]) -> Any:
     return given
 
 
-def _checked_callbacks(callbacks: Any) -> list[Callable[[Any, Any], Any]]:
+def _checked_callbacks(callbacks: Any) -> list[Listener]:
     listeners = [] if callbacks is None else list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
     wrong = [each for each in listeners if not callable(each)]
     if wrong:
@@ -723,7 +716,7 @@ def _checked_callbacks(callbacks: Any) -> list[Callable[[Any, Any], Any]]:
             "Expected `trial_callbacks` to be a list of callables of Optuna's study and trial, such as those of "
             f"optuna-integration. Received: {wrong[0]!r}"
         )
-    return listeners
+    return [Listener(each) for each in listeners]
 
 
 def _checked_engine(engine: Any, pruner: Any) -> str:

@@ -232,8 +232,8 @@ class Study:
 
         Returns:
             A row for each variant: its `score` over folds, its `difference` to the whole recipe and the paired `error` of
-            that; its `train_score` and the `gap` between the two on the mean curve, after `epochs`. How long a variant
-            trains is read off its curves on the other folds.
+            that; its `train_score` on the mean curve after `epochs`, and the `gap` between the two. How long a variant trains
+            is read off its curves on the other folds. What `profile` has is trained with it.
 
         Raises:
             ValueError: If `seeds` is no whole number from 1.

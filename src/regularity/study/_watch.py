@@ -1,7 +1,8 @@
-"""What a search shows on the terminal while it runs."""
+"""Who sees a search while it runs: the terminal, and those who are told of each trial."""
 
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 
 _COMPILING = "compiling"
+_FAILURES, _LOST = 2, 60.0  # in a row, and seconds, after which one who is told of trials is told no more
 
 
 class Watch:
@@ -77,6 +79,33 @@ class Watch:
 
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
+
+
+class Listener:
+    """One who is told of trials. A server that is gone must not stop the search: whoever fails twice in a row, or for a minute, is left out.
+
+    Args:
+        call: Called with Optuna's study and trial.
+    """
+
+    def __init__(self, call: Callable[[Any, Any], Any]) -> None:
+        self._call, self._failures = call, 0
+
+    def told(self, study: Any, trial: Any) -> None:
+        """Tell of a finished trial, in the words of Optuna's callbacks."""
+        if self._failures >= _FAILURES:
+            return
+        begun = time.monotonic()
+        try:
+            self._call(study, trial)
+            self._failures = 0
+        except Exception as error:  # what others look at a search by must not end it
+            self._failures = _FAILURES if time.monotonic() - begun > _LOST else self._failures + 1
+            left_out = " It is told of no more trials." if self._failures >= _FAILURES else ""
+            warnings.warn(
+                f"{self._call!r} failed at trial {trial.number}: {type(error).__name__}: {error}. The search goes on.{left_out}",
+                stacklevel=2,
+            )
 
 
 class Pace:
