@@ -303,13 +303,13 @@ def _rows_of(x):
     ("shape", "targets", "kind", "rows"),
     [((20,), 2, "classes", 0), ((784,), 10, "classes", 20_000), ((784,), 1, "numbers", 2_000), ((784,), 784, "numbers", None)],
 )  # fmt: skip
-def test_a_forest_is_grown_on_as_many_rows_as_take_seconds(shape, targets, kind, rows):
+def test_a_forest_is_grown_on_as_many_rows_as_there_is_time_for(shape, targets, kind, rows):
     class Asked:
         data = Data(np.broadcast_to(np.float32(0), (60_000, *shape)))
         said = np.broadcast_to(0.0, (60_000, targets))
         classes = said[:, 0] if kind == "classes" else None
 
-    found = _affordable(Asked, 1_000 if rows == 0 else 48_000)
+    found = _affordable(Asked, 1_000 if rows == 0 else 48_000, 3e8)
     assert (found is None) if rows is None else (found <= rows)
     assert found is None or (found > 0) == (rows > 0)
 
@@ -445,6 +445,8 @@ ABOVE, AROUND = (0.3, 0.2, 0.4), (0.0, -0.1, 0.1)
         ({"loss_gap": ABOVE, "after_best": ABOVE, "learnt": (5.0, 5.0, 5.0)}, "fine"),
         ({"loss_gap": ABOVE, "after_best": ABOVE, "learnt": (-1.0, -1.0, -1.0)}, "over"),  # nothing to undo
         ({"loss_gap": AROUND, "after_best": ABOVE, "rise_over_training": ABOVE}, "over"),
+        ({"without_regularization": (0.002, 0.001, 0.003), "over_constant": ABOVE}, "fine"),  # it is never of no effect
+        ({"without_regularization": (0.002, 0.001, 0.003), "over_constant": AROUND}, "under"),
         ({"train_over_constant": AROUND, "train_loss_below_constant": AROUND}, "under"),
         ({"train_over_constant": AROUND, "train_loss_below_constant": ABOVE}, "fine"),
         ({"gap_share": ABOVE}, "over"),

@@ -181,7 +181,8 @@ def _diagnose(model: Any, asked: Asked, advance: Callable[[int], None]) -> Diagn
     with quiet_scorers():
         runs = Runs(model, asked, advance)
         networks = Networks(model, asked, runs.fitted())
-        measured = networks.measured() | runs.measured(networks.constant_loss) | references(asked, runs)
+        measured = networks.measured() | runs.measured(networks.constant_loss)
+        measured |= references(asked, runs, measured["parameters"][0])
     table = table_of(measured)
     verdict = verdict_of(table)
     reasons = reasons_of(table, asked.judge.name, runs.epochs, asked.epochs)

@@ -15,6 +15,7 @@ Verdict = Literal["over", "under", "fine"]
 _STILL = 0.05  # share of what was learnt since the first epoch that the last quarter must bring to count as learning
 _ALONE = 0.1  # share of what is learnt that may hold for the training rows alone: every network that learns has a gap
 _FEW = 10  # held-out rows of a fold below which nothing is sure
+_GAIN = 0.01  # share of what was learnt that a training without regularization must add: it is never of no effect
 _COST = 0.05  # share of what was learnt that a rise of the held-out loss must undo: with few errors any rise is sure
 
 # What the table has, in this order. `low` and `high` are the ends of a 90 % interval: `low` above 0 is a one-sided test at 5 %.
@@ -160,8 +161,18 @@ def verdict_of(table: pd.DataFrame) -> Verdict:
 
 def _above(table: pd.DataFrame) -> dict[str, bool]:
     """Which measures lie above 0, or above what counts, by more than their error; what was not measured does not."""
-    learnt = max(0.0, float(table["value"]["learnt"])) if "learnt" in table.index else 0.0
-    least = {"last_quarter": _STILL, "gap_share": _ALONE, "after_best": _COST * learnt, "half_the_rows": _COST * learnt}
+
+    def learnt(*names: str) -> float:
+        """By the first of them that was measured; 0 where that is nothing."""
+        return max(0.0, next((float(table["value"][name]) for name in names if name in table.index), 0.0))
+
+    least = {
+        "without_regularization": _GAIN * learnt("over_constant", "learnt"),
+        "last_quarter": _STILL,
+        "gap_share": _ALONE,
+        "after_best": _COST * learnt("learnt"),
+        "half_the_rows": _COST * learnt("learnt"),
+    }
     return {name: name in table.index and bool(table["low"][name] > least.get(name, 0.0)) for name in MEASURES}
 
 

@@ -95,7 +95,7 @@ class Networks:
         units = self._moved.reshape(asked.units, -1).mean(1)
         return found | {"sharpness": mean_interval(units[:, None], asked.share if asked.folded else 0.0)}
 
-    def _on(self, counts: np.ndarray, networks: np.ndarray) -> dict[str, float]:
+    def _on(self, counts: np.ndarray, networks: Any) -> dict[str, float]:
         """What is measured where each row counts so often, of these networks."""
         times = {name: mask[networks] * counts for name, mask in self._masks.items()}
         at = {name: float(weighted(a[networks], times[of])) for name, (a, of) in self._by_row.items()}
@@ -151,11 +151,11 @@ class Networks:
                     found[start + name] = (np.array(each_row), of)
         return found
 
-    def _scores(self, times: dict[str, np.ndarray], networks: np.ndarray) -> dict[str, float]:
+    def _scores(self, times: dict[str, np.ndarray], networks: Any) -> dict[str, float]:
         """Means over networks of a score that is no mean over rows, of rows that count so often."""
         found: dict[str, list[float]] = {}
         for name, of in (("held_out_score", "held"), ("train_score", "trained")):
-            for network, own in zip(networks, times[of], strict=True):
+            for network, own in zip(np.arange(len(self._shown))[networks], times[of], strict=True):
                 rows = np.repeat(np.arange(len(own)), own)
                 found.setdefault(name, []).append(self._score(self._shown[network][rows], rows))
                 # whatever rows are drawn, such a score of always saying the same hardly changes
@@ -208,7 +208,8 @@ class Networks:
         if kind == "other":
             return None
         if kind == "numbers":
-            return np.square(self._shown.reshape(len(self._shown), len(y), -1) - y.reshape(len(y), -1))
+            errors = self._shown.reshape(len(self._shown), len(y), -1) - y.reshape(len(y), -1)
+            return np.square(errors).astype("float32")  # there may be a thousand of each row
         right = np.take_along_axis(self._shown, self._asked.classes[None, : len(y), None], -1)  # type: ignore[index]
         return -np.log(np.clip(right, _SURE, 1))
 

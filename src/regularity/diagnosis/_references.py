@@ -9,12 +9,19 @@ from regularity.diagnosis._runs import Runs
 from regularity.diagnosis._statistics import Interval, exact, mean_interval, pseudo_values
 
 _TREES = 100
-_FOREST = 3e8  # numbers that a forest sorts at most: a few seconds; it is grown on fewer rows beyond
+_FOREST = 1e8  # numbers that the forests of all folds may sort: a few seconds
+_FRACTION = 0.01  # or as many for each weight, row and epoch of the training: about half of its time
 _FEWEST = 200  # rows below which no forest is grown in place of one on more
 
 
-def references(asked: Asked, runs: Runs) -> dict[str, Interval]:
-    """Scores of the references beside the network's, with intervals as other scores have them."""
+def references(asked: Asked, runs: Runs, parameters: float) -> dict[str, Interval]:
+    """Scores of the references beside the network's, with intervals as other scores have them.
+
+    Args:
+        asked: What is to be diagnosed.
+        runs: Its members.
+        parameters: How many numbers the network trains: the longer that takes, the longer a forest may.
+    """
     if asked.said is None:
         return {}
     copied = np.arange(asked.rows, asked.data.rows)
@@ -23,19 +30,21 @@ def references(asked: Asked, runs: Runs) -> dict[str, Interval]:
         "random_labels": exact(runs.random_score),
         "random_labels_by_chance": exact(asked.scored(constant, copied)),
     }
-    forest = _forest_scores(asked)
+    forest = _forest_scores(asked, parameters)
     if forest is not None:
         found["forest"] = mean_interval(forest - runs.held_out_score, asked.share)
         found["forest_over_training"] = mean_interval(forest - runs.training_score, asked.share)
     return {name: values for name, values in found.items() if np.isfinite(values[0])}
 
 
-def _forest_scores(asked: Asked) -> np.ndarray | None:
+def _forest_scores(asked: Asked, parameters: float) -> np.ndarray | None:
     """Of (folds, 1), or (1, parts of the held-out rows); None where no forest is grown."""
     assert asked.said is not None
     if not isinstance(asked.data.x, np.ndarray):
         return None
-    rows = _affordable(asked, min(len(train) for train, _ in asked.splits))
+    every = min(len(train) for train, _ in asked.splits)
+    most = max(_FOREST, _FRACTION * parameters * every * asked.epochs * len(asked.cells)) / len(asked.splits)
+    rows = _affordable(asked, every, most)
     if rows is None:
         return None
     scores, without = [], []
@@ -49,12 +58,12 @@ def _forest_scores(asked: Asked) -> np.ndarray | None:
     return pseudo_values(np.array(scores), np.array(without))
 
 
-def _affordable(asked: Asked, rows: int) -> int | None:
-    """How many rows to grow a forest on so that it takes no longer than a few seconds: 0 for all, None for no forest."""
+def _affordable(asked: Asked, rows: int, numbers: float) -> int | None:
+    """On how many rows to grow a forest that sorts no more than so many numbers: 0 for all, None for no forest."""
     assert asked.said is not None
     features = np.prod(asked.data.x.shape[1:])
     tried = np.sqrt(features) if asked.classes is not None else features / 3 * asked.said.shape[1]
-    most = _FOREST / (_TREES * max(1.0, tried) * np.log2(max(rows, 2)))
+    most = numbers / (_TREES * max(1.0, tried) * np.log2(max(rows, 2)))
     if most >= rows:
         return 0
     return int(most) if most >= _FEWEST else None

@@ -100,7 +100,7 @@ def mean_interval(values: np.ndarray, share: float) -> Interval:
 
 
 def bootstrapped(
-    measure: Callable[[np.ndarray, np.ndarray], Mapping[str, float]],
+    measure: Callable[[np.ndarray, Any], Mapping[str, float]],
     names: np.ndarray,
     networks: int,
     alike: bool,
@@ -112,13 +112,13 @@ def bootstrapped(
     score of drawn rows is biased (Efron and Tibshirani 1993, section 10.2).
 
     Args:
-        measure: Of how often each row counts, and which networks do.
+        measure: Of how often each row counts, and which networks do, an index of them.
         names: What each row belongs to: rows of one name are drawn together.
         networks: How many there are.
         alike: Whether these differ in their seeds alone, so that they are drawn anew too.
         seed: Of the draws.
     """  # fmt: skip
-    random, count, every = np.random.default_rng(seed), int(names.max()) + 1, np.arange(networks)
+    random, count, every = np.random.default_rng(seed), int(names.max()) + 1, slice(None)
     value = measure(np.ones(len(names), int), every)
     drawn = [
         measure(
@@ -143,12 +143,13 @@ def weighted(values: np.ndarray, times: np.ndarray) -> np.ndarray:
 
     A network none of whose rows were drawn does not count.
     """
-    some = times.sum(1) > 0
+    some: Any = times.sum(1) > 0
     if not some.any():
         return np.full(values.shape[2:], np.nan)
-    values, times = values[some], times[some]
+    if not some.all():
+        values, times = values[some], times[some]
     flat = values.reshape(*times.shape, -1)
-    sums = (times[:, None] @ flat)[:, 0] / times.sum(1)[:, None]
+    sums = (times[:, None].astype(flat.dtype) @ flat)[:, 0] / times.sum(1)[:, None]
     return sums.mean(0).reshape(values.shape[2:])
 
 
