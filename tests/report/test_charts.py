@@ -58,10 +58,12 @@ def test_profile(study):
 
 def test_what_ruins_the_network_leaves_room_for_all_else(study):
     mine = next(iter(study.profile().groupby("technique")))[1].reset_index(drop=True)
-    before = _trials.reach(mine)
+    high = (mine["score"] + mine["error"]).max()
     ruined = mine.iloc[[-1]].assign(score=-17.0, error=19.0, train_score=-20.0)
-    assert _trials.reach(pd.concat([mine, ruined]))[1] == pytest.approx(before[1])
-    assert _trials.reach(pd.concat([mine, ruined.assign(score=np.nan, error=np.nan)])) == pytest.approx(before, abs=0.1)
+    for more in (ruined, ruined.assign(score=np.nan, error=np.nan, train_score=np.nan)):
+        low, top = _trials.reach(pd.concat([mine, more]))
+        assert high < top < 1.3  # an accuracy, and a margin
+        assert low > -1
 
 
 def test_curves(study):
