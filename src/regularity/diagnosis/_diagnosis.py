@@ -33,7 +33,7 @@ MEASURES = {
     "learnt": "held-out loss of always saying the same, or else after the first epoch, minus where it is lowest",
     "after_best": "held-out loss after all epochs minus where it is lowest",
     "rise_over_training": "how much more the held-out loss has risen since then than the training loss",
-    "last_quarter": "share of what was learnt that the last quarter of the epochs brings",
+    "last_quarter": "share of what was learnt since the first epoch that the last quarter of the epochs brings",
     "half_the_rows": "held-out loss with half of the rows minus with all of them",
     "without_regularization": "held-out score with every strength at 0 minus as given",
     "forest": "held-out score of a random forest minus the network's",
@@ -224,7 +224,9 @@ def _of_learning(table: pd.DataFrame, score: str) -> list[str]:
         found.append(f"Without its regularization {score} is better by {_said(table, 'without_regularization')}.")
     if above["last_quarter"]:
         brings = _said(table, "last_quarter", "{:.0%}")
-        found.append(f"It still learns: the last quarter of the epochs brings {brings} of what it learnt.")
+        found.append(
+            f"It still learns: the last quarter of the epochs brings {brings} of what it learnt since the first."
+        )
     return found
 
 
@@ -241,12 +243,12 @@ def _of_overfitting(table: pd.DataFrame) -> list[str]:
         found.append(f"It trains for too long: the held-out loss ends {_said(table, 'after_best')} above its lowest.")
     if verdict != "under" and "half_the_rows" in table.index:
         changes = f"With half of the rows the held-out loss changes by {_said(table, 'half_the_rows', '{:+.3g}')}"
-        if above["half_the_rows"]:
-            found.append(f"{changes}: more rows would help.")
-        elif table["low"]["half_the_rows"] > 0:
-            found.append(f"{changes}: more rows would help a little.")
-        else:
-            found.append(f"{changes}: whether more rows would help is not to be seen.")
+        seen = (
+            "more rows would help"
+            if table["low"]["half_the_rows"] > 0
+            else "whether more rows would help is not to be seen"
+        )
+        found.append(f"{changes}: {seen}.")
     return found
 
 

@@ -141,9 +141,7 @@ class Runs:
         quarter = self._asked.epochs - max(1, self._asked.epochs // 4)
         if quarter >= width:
             gained = losses[..., quarter - width : quarter].mean(-1) - losses[..., -width:].mean(-1)
-            # where it is not yet as good as always saying the same, it learns from where it begins
-            whole = learnt if learnt > 0 else mean[0] - mean.min()
-            found["last_quarter"] = mean_interval(gained / (whole or 1.0), share)
+            found["last_quarter"] = mean_interval(gained / (float(mean[0] - mean.min()) or 1.0), share)
         if "plain" in self._found:
             found["without_regularization"] = mean_interval(self._found["plain"].judged(0) - given.judged(0), share)
         return {name: values for name, values in found.items() if np.isfinite(values[0])}
