@@ -69,7 +69,7 @@ class Diagnosis:
         >>> epochs = np.arange(20)
         >>> diagnosis = rg.diagnose({"loss": 1 - epochs / 20, "val_loss": 1 + (epochs / 20 - 0.4) ** 2})
         >>> diagnosis.verdict, diagnosis.epochs, diagnosis.table.index.tolist()[-2:]
-        ('over', 9, ['after_best', 'last_quarter'])
+        ('over', 9, ['rise_over_training', 'last_quarter'])
         >>> print(diagnosis.next.splitlines()[1])
         model.fit(x, y, epochs=9)  # where held-out rows are best, without any
     """
