@@ -169,7 +169,7 @@ def _profile(steps: Sequence[_Step], along: Sequence[_Curves], model: Any, share
 
 def _curves(outcomes: Sequence[Outcome], seeds: int, settled: Settled, of_length: bool) -> _Curves:
     """What became of a recipe's members, those of a cell one after the other."""
-    held = np.full((len(settled.design.folds), settled.epochs), np.nan)  # as is what is not finite
+    held = np.full((len(settled.design.folds), settled.epochs), np.nan)
     for c, cell in enumerate(settled.design.outer):
         of_cell = np.array([o.held_out for o in outcomes[c * seeds : (c + 1) * seeds]], "float64")[..., 0].mean(0)
         for s, fold in enumerate(cell.held):
