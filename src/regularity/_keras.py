@@ -572,6 +572,12 @@ def is_plain_convolution(layer: Any) -> bool:
     return isinstance(layer, BaseConv) and layer.groups == 1 and layer.data_format == "channels_last"
 
 
+def draws_by_keras(layer: Any) -> bool:
+    """Whether `layer` hands its seed generators to `keras.random` alone, as Keras's own layers and ours do."""
+    ours = type(layer).__module__.partition(".")[0] in ("keras", "keras_hub", "regularity")
+    return ours and not isinstance(layer, keras.layers.JaxLayer)
+
+
 def custom_objects(model: Any) -> dict[str, Any]:
     """Classes and functions that are not Keras's own and that a process must know to load `model`."""
     found = dict(keras.saving.get_custom_objects())

@@ -10,6 +10,7 @@ from regularity.data import Data, stream_batches
 from regularity.population._calibration import calibrated_chunk_size, chunk_size, is_worth_a_trial
 from regularity.population._checkpoints import Checkpoint
 from regularity.population._convolution import lower_convolutions
+from regularity.population._draws import hasten_draws
 from regularity.population._lanes import Chunk, Pool, Queued, RowLanes, StreamLanes, lanes
 from regularity.population._program import Program
 from regularity.population._tasks import Outcome, Plan, Task
@@ -29,6 +30,7 @@ class Population:
         example = next(iter(stream_batches(plan.data))) if streamed else plan.data
         self.plan = plan
         lower_convolutions(model)
+        hasten_draws(model)
         self.program = Program(model, example, example.rows if streamed else min(plan.batch_size, example.rows))
         self.lanes = lanes()
         self._work = (StreamLanes if streamed else RowLanes)(self.program, plan, self.lanes)
