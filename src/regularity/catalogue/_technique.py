@@ -239,7 +239,9 @@ def add_strength(layer: Any, name: str, value: float) -> keras.Variable:
     """
     with keras.name_scope(layer.name):
         return keras.Variable(
-            keras.initializers.Constant(value),
+            lambda shape, dtype: ops.convert_to_tensor(
+                value, dtype
+            ),  # `Constant` computes, which eager JAX compiles first
             shape=(),
             dtype="float32",
             trainable=False,

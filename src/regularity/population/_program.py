@@ -57,7 +57,7 @@ class Program:
         _keras.symbolic_build(model, example)
         model.reset_metrics()
         state = _keras.jax_state(model)
-        self._start = State(*[[jnp.asarray(np.asarray(v)) for v in group] for group in state])
+        self._start = State(*[[jax.device_put(np.array(v)) for v in group] for group in state])
         generators = [generator.state for _, generator in _keras.seed_generators(model)]
         kept = {id(v) for v in [*model.strengths.values(), *generators, *(v for v, _ in self._drawn)]}
         unchanged: list[bool] = []
