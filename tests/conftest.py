@@ -7,8 +7,8 @@ from pathlib import Path
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# What Keras compiles runs for a moment here: a third of the time goes where XLA tries less hard.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# What Keras compiles runs for a moment here: half of the time goes where XLA tries less hard.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 # What one test compiled no other compiles again, in whatever process, nor does the next run.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
