@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.engine import timed
+from benchmarks.engine import MANY, timed
 from benchmarks.problem import BATCH, CLASSES, Rows, rows
 
 MEMBERS = 64
@@ -73,7 +73,7 @@ def compare(epochs: int, repeats: int, names: list[str]) -> list[dict[str, Any]]
 
     def ready(model: Any, train: Rows, recipe: Any) -> Any:
         (values,) = strengths_for(model, sites_of(model), [rg.Recipe(recipe)])
-        trainer = Trainer(model, Plan(to_data(model, *train), BATCH), MEMBERS)
+        trainer = Trainer(model, Plan(to_data(model, *train), BATCH, calls=MANY), MEMBERS)
 
         def run(epochs: int) -> None:
             trainer.train([Task(values, seed, epochs) for seed in range(MEMBERS)])

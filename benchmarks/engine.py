@@ -14,6 +14,8 @@ import numpy as np
 
 from benchmarks.problem import BATCH, WIDTHS, Kind, Rows, program, recipe, rows, strengths
 
+MANY = 10_000  # calls of a program for which XLA tries as hard as it does for a long run
+
 
 class Engine:
     """The population that `rg.train` makes, kept, so that a second run compiles nothing.
@@ -46,7 +48,7 @@ class Engine:
         model = program(kind, metrics=metrics)
         self.recipes = [Recipe(recipe(kind, value)) for value in values]
         held = strengths_for(model, sites_of(model), self.recipes)
-        plan = Plan(to_data(model, *train), BATCH, shuffle, chunk=chunk)
+        plan = Plan(to_data(model, *train), BATCH, shuffle, chunk=chunk, calls=MANY)
         self._tasks = lambda epochs: [Task(strength, seed, epochs) for seed, strength in enumerate(held)]
         self._trainer = Trainer(model, plan, len(held))
 

@@ -1,4 +1,4 @@
-"""What XLA is told when it compiles: how hard to try depends on how much is to be computed."""
+"""Compiling, and what XLA is told: how hard to try depends on how much is to be computed."""
 
 from typing import Any
 
@@ -26,6 +26,22 @@ def compiler_options(device: Any, traced: Any, calls: int) -> dict[str, Any] | N
         return None
     numbers = _computed(traced.jaxpr) * calls
     return _SOONEST if numbers < _LITTLE else _SOON if numbers < _MUCH else _OPTIONS
+
+
+def compile_with(lowered: Any, options: dict[str, Any] | None) -> Any:
+    """Compile a program with options, but those that this release of XLA doesn't know: they are about speed alone."""
+    while True:
+        try:
+            return lowered.compile(options)
+        except jax.errors.JaxRuntimeError as error:
+            known = {
+                name: value
+                for name, value in (options or {}).items()
+                if f"No such compile option: '{name}'" not in str(error)
+            }
+            if len(known) == len(options or {}):
+                raise
+            options = known
 
 
 def _computed(jaxpr: Any) -> float:

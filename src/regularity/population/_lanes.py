@@ -18,7 +18,7 @@ import numpy as np
 
 from regularity.data import Data, each, stream_batches
 from regularity.population._checkpoints import Checkpoint
-from regularity.population._compiling import compiler_options
+from regularity.population._compiling import compile_with, compiler_options
 from regularity.population._program import Epoch, Program, State
 from regularity.population._tasks import Outcome, Plan, Task, epoch_order
 
@@ -174,7 +174,7 @@ class Lanes:
                     traced = function.trace(*arguments)
                     lowered = traced.lower()
                 options = compiler_options(device, traced.jaxpr, self._calls)
-                self._programs[key] = self._compilers.submit(lowered.compile, options)
+                self._programs[key] = self._compilers.submit(compile_with, lowered, options)
             return self._programs[key]
 
     def place(self, name: str, value: Any, device: Any) -> Any:
