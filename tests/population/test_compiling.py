@@ -1,13 +1,21 @@
 """How hard XLA tries, and what becomes of options that it does not know."""
 
+import json
 from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
+import keras
+import networks
+import numpy as np
 import pytest
 
+import regularity as rg
+from regularity.population import _calibration, _lanes
 from regularity.population._compiling import compile_with, compiler_options
 
+X = np.random.default_rng(0).normal(size=(160, 6)).astype("float32")
+Y = np.arange(160) % networks.CLASSES
 CPU = SimpleNamespace(platform="cpu")
 
 
@@ -43,3 +51,39 @@ def test_a_program_that_does_not_compile_says_why() -> None:
 
     with pytest.raises(jax.errors.JaxRuntimeError, match="Out of memory"):
         compile_with(Broken(), {"xla_backend_optimization_level": 0})
+
+
+@pytest.fixture
+def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How often a program is called, as XLA is told of each that is compiled."""
+    asked: list[int] = []
+
+    def options(device: object, traced: object, calls: int) -> None:
+        asked.append(calls)
+
+    monkeypatch.setattr(_lanes, "compiler_options", options)
+    return asked
+
+
+def test_a_stream_counts_its_blocks(asked_for: list[int]) -> None:
+    batches = [(X[i : i + 4], Y[i : i + 4]) for i in range(0, 160, 4)]  # 40 batches: three blocks of 16
+
+    class Stream(keras.utils.PyDataset):
+        def __len__(self) -> int:
+            return len(batches)
+
+        def __getitem__(self, index: int):
+            return batches[index]
+
+    rg.train(networks.dense(), Stream(), epochs=5)
+    assert set(asked_for) == {5 * 3}
+
+
+def test_the_trial_of_chunks_compiles_for_the_whole_run(
+    asked_for: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path
+) -> None:
+    monkeypatch.setattr(_calibration, "_WORTH_FLOPS", 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    rg.train(networks.dense(), X, Y, seeds=64, epochs=5, batch_size=16)
+    assert asked_for.count(64 * 5 * 160 // 16) == 3  # a program for each size that was tried: 8, 32 and 64 members
+    assert min(json.loads((tmp_path / "regularity" / "chunks.json").read_text()).values()) >= 1

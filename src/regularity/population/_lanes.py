@@ -23,6 +23,7 @@ from regularity.population._program import Epoch, Program, State
 from regularity.population._tasks import Outcome, Plan, Task, epoch_order
 
 _BLOCK_STEPS = 16  # batches of a stream that train in one call
+_BLOCKS = 1000  # of an epoch of a stream that doesn't tell how long it is: perhaps many
 _VALIDATION_ROWS = 1024
 _READ_ROWS = 256  # rows that are read through the network at once when scoring, at most
 
@@ -426,8 +427,10 @@ class StreamLanes(Lanes):
             Chunk(self.program, self.plan, queued.tasks, self.lanes[n % len(self.lanes)], steps)
             for n, queued in enumerate(chunks)
         ]
+        epochs = max(task.epochs for queued in chunks for task in queued.tasks)
+        self._calls = max(self._calls, epochs * len(chunks) * (-(-steps // _BLOCK_STEPS) or _BLOCKS))
         with ThreadPoolExecutor(min(len(self.lanes), len(chunks))) as lanes:
-            for epoch in range(max(task.epochs for queued in chunks for task in queued.tasks)):
+            for epoch in range(epochs):
                 # what they make of it may be written over, what the epoch began with may not
                 states = [jax.tree.map(lambda a: a.copy(), chunk.state) for chunk in held]
                 for block in _blocks(self.plan.data):

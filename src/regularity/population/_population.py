@@ -1,6 +1,7 @@
 """A population: members of one structure, trained together."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -96,11 +97,13 @@ class Population:
         if not is_worth_a_trial(self.program, plan.batch_size, steps):
             return chunk_size(self.program, members, len(self.lanes))
 
+        work = RowLanes(self.program, replace(plan, calls=steps), self.lanes)  # compiles as hard as for the run itself
+
         def trial(size: int, device: Any, steps: int) -> None:
             chunk = Chunk(self.program, plan, [tasks[0]] * size, device, steps)
             order = np.zeros((steps, size, min(plan.batch_size, plan.data.rows)), "int32")
-            data, shared = self._work.place("data", plan.data.batch(), device), self._work.shared(device)
-            jax.block_until_ready(self._work.call("advance", device, chunk.state, shared, data, order))
+            data, shared = work.place("data", plan.data.batch(), device), work.shared(device)
+            jax.block_until_ready(work.call("advance", device, chunk.state, shared, data, order))
 
         return calibrated_chunk_size(self.program, members, self.lanes, trial, f"batch {plan.batch_size}")
 
