@@ -8,6 +8,7 @@ import copy
 import functools
 import inspect
 import math
+import sys
 import threading
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
 from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 from keras.src.losses.losses import LossFunctionWrapper
 from keras.src.models.functional import Functional, functional_like_constructor
+from keras.src.random.seed_generator import draw_seed
 from keras.src.saving.object_registration import GLOBAL_CUSTOM_NAMES
 from keras.src.saving.serialization_lib import SafeModeScope
 from keras.src.trainers import data_adapters
@@ -572,10 +574,12 @@ def is_plain_convolution(layer: Any) -> bool:
     return isinstance(layer, BaseConv) and layer.groups == 1 and layer.data_format == "channels_last"
 
 
-def draws_by_keras(layer: Any) -> bool:
-    """Whether `layer` hands its seed generators to `keras.random` alone, as Keras's own layers and ours do."""
-    ours = type(layer).__module__.partition(".")[0] in ("keras", "keras_hub", "regularity")
-    return ours and not isinstance(layer, keras.layers.JaxLayer)
+def is_to_draw_with() -> bool:
+    """Within what stands in for a seed generator's `next`: whether `keras.random` asks, which hands the key on to JAX (`draw_seed`).
+
+    Whoever else asks may do with a key what only a plain array allows.
+    """
+    return sys._getframe(2).f_code is draw_seed.__code__
 
 
 def custom_objects(model: Any) -> dict[str, Any]:

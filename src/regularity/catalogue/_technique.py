@@ -237,17 +237,12 @@ def add_strength(layer: Any, name: str, value: float) -> keras.Variable:
 
     The layer has it once it is in `layer.__dict__["_strengths"]`, see `HidesStrengths`.
     """
+
+    def initializer(shape: Any, dtype: Any) -> Any:  # `Constant` multiplies, which eager JAX compiles a program for
+        return ops.convert_to_tensor(value, dtype)
+
     with keras.name_scope(layer.name):
-        return keras.Variable(
-            lambda shape, dtype: ops.convert_to_tensor(
-                value, dtype
-            ),  # `Constant` computes, which eager JAX compiles first
-            shape=(),
-            dtype="float32",
-            trainable=False,
-            autocast=False,
-            name=name,
-        )
+        return keras.Variable(initializer, shape=(), dtype="float32", trainable=False, autocast=False, name=name)
 
 
 def at_least_single(x: Any) -> Any:

@@ -5,13 +5,14 @@ from typing import Any
 import jax
 
 # What XLA is told on CPU, for programs that compute so many numbers in all their calls, and for all larger ones. Level 1
-# compiles in half the time of level 2 and runs as fast; level 0 in a fifth of it, for programs a few times slower: it
-# pays where little is to be computed, as in the ragged last step of some epochs. Without XLA's newer emitters a fused
-# loop compiles in half the time, and runs as fast or up to a third slower. Wide vectors cost nothing where there are none.
+# compiles in half the time of level 2 and runs as fast; level 0 in a third of the time of level 1, for programs a few
+# times slower: it pays where little is to be computed, as in the ragged last step of some epochs. Without XLA's newer
+# emitters a fused loop compiles in half the time, and runs as fast or up to a third slower. Wide vectors cost nothing
+# where there are none.
 _OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": 1, "xla_cpu_prefer_vector_width": 512}
 _SOON: dict[str, Any] = {**_OPTIONS, "xla_cpu_use_fusion_emitters": False}
 _SOONEST: dict[str, Any] = {**_SOON, "xla_backend_optimization_level": 0}
-_LITTLE, _MUCH = 5e8, 5e9  # numbers: about a tenth of a second on a core, and one second
+_LITTLE, _MUCH = 5e8, 5e9  # in small dense networks about a tenth of a second on a core, and one second
 
 
 def compiler_options(device: Any, traced: Any, calls: int) -> dict[str, Any] | None:
@@ -45,7 +46,7 @@ def compile_with(lowered: Any, options: dict[str, Any] | None) -> Any:
 
 
 def _computed(jaxpr: Any) -> float:
-    """How many numbers a traced program computes."""
+    """How many numbers a traced program puts out, in all its operations."""
     total = 0.0
     for equation in jaxpr.eqns:
         if equation.primitive.name == "while":

@@ -1,4 +1,4 @@
-"""Random numbers as JAX draws them, to the bit, several times as fast in a compiled loop on CPU.
+"""Random bits as JAX draws them, several times as fast in a compiled loop on CPU.
 
 JAX hashes with threefry (Salmon et al. 2011, Parallel random numbers: as easy as 1, 2, 3). On CPU it loops over the
 rounds, and writes all words to memory after every four of them, so that programs compile sooner. Written out, the
@@ -25,23 +25,19 @@ _FEW = 64
 
 
 def hasten_draws(model: Any) -> None:
-    """Have `model` draw by the hash written out, where it runs on CPU and JAX would draw the same numbers.
-
-    A layer that is neither Keras's nor ours keeps what it has: it may do with a key what only a plain array allows.
-    """
+    """Have `model` draw by the hash written out, where it runs on CPU and JAX would draw by the same."""
     if jax.default_backend() != "cpu" or not jax.config.jax_threefry_partitionable:
         return
     if jax.config.jax_default_prng_impl != "threefry2x32":
         return
-    layers = [layer for _, layer in _keras.walk(model) if _keras.draws_by_keras(layer)]
-    generators = [*model.__dict__["_generators"].values(), *(g for layer in layers for g in layer._seed_generators)]
-    for generator in generators:
+    for _, generator in _keras.seed_generators(model):
         generator.next = partial(_next, generator)
 
 
 def _next(generator: Any, ordered: bool = True) -> jax.Array:
-    """What stands in for a seed generator's `next`: the same key, with the hash to draw by."""
-    return jax.random.wrap_key_data(type(generator).next(generator, ordered), impl=_THREEFRY)
+    """What stands in for a seed generator's `next`: the same key, and with it the hash to draw by."""
+    key = type(generator).next(generator, ordered)
+    return jax.random.wrap_key_data(key, impl=_THREEFRY) if _keras.is_to_draw_with() else key
 
 
 def _hash(key: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -320,7 +320,9 @@ def copy_state(source: Any, target: Any, instead: Mapping[int, np.ndarray] = Map
         if path in there and there[path].trainable != layer.trainable:
             there[path].trainable = layer.trainable
     for theirs, ours in matching(source, target):
-        ours.assign(instead[id(theirs)] if id(theirs) in instead else _own_value(theirs))
+        # a copy: two variables that held one buffer would lose it when `fit` gives it away; on the host, since eager JAX
+        # would compile a small program for each shape
+        ours.assign(instead[id(theirs)] if id(theirs) in instead else keras.ops.convert_to_numpy(theirs))
         ours.trainable = theirs.trainable
     for layer in there.values():
         if isinstance(layer, keras.layers.Normalization):
@@ -328,15 +330,7 @@ def copy_state(source: Any, target: Any, instead: Mapping[int, np.ndarray] = Map
     seeds = dict(_keras.seed_generators(source))
     for path, generator in _keras.seed_generators(target):
         if path in seeds:
-            generator.state.assign(_own_value(seeds[path].state))
-
-
-def _own_value(variable: Any) -> np.ndarray:
-    """A variable's value, in memory of its own: two variables that held one buffer would lose it when `fit` gives it away.
-
-    On the host: eager JAX would compile a small program for each shape.
-    """
-    return np.array(keras.ops.convert_to_numpy(variable))
+            generator.state.assign(keras.ops.convert_to_numpy(seeds[path].state))
 
 
 def carry_regularizers(source: Any, target: Any) -> None:

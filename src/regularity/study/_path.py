@@ -252,16 +252,18 @@ def path(
     given = Recipe({})
     own = _own_strengths(model, technique)
     batch_size = checked_count(batch_size, "batch_size")
+    count = wanted if isinstance(wanted, int) else len(wanted)
+    members = (count + 1) * len(splits) * len(member_seeds)
     plan = Plan(
         data=data,
         batch_size=batch_size,
         fresh=checked_init(init) == "fresh",
         seen=True,
         scores=(judge.score,),
+        calls=epochs * -(-members // 16),  # the first run may be small
         full_steps=True,
     )
-    count = wanted if isinstance(wanted, int) else len(wanted)
-    trainer = Trainer(model, plan, (count + 1) * len(splits) * len(member_seeds))
+    trainer = Trainer(model, plan, members)
 
     def train_all(recipes: Sequence[Recipe], splits: Sequence[Any], seeds: Sequence[int]) -> list[list[Outcome]]:
         values = strengths_for(model, sites, recipes)
