@@ -25,10 +25,8 @@ NETS = {
     **dict.fromkeys(("attention_dropout", "token_dropout", "temporal_activity"), "words"),
     "r_drop": "noisy",
 }
-SLOW = {
-    "words": 5,
-    "images": 2,
-}  # nets whose step takes so long that fewer epochs tell as much: by which to divide them
+# Nets whose step takes so long that fewer epochs tell as much: by how much to divide them.
+SLOW = {"words": 5, "images": 2}
 
 
 def plain(net: str) -> tuple[Any, Rows]:
