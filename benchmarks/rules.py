@@ -33,8 +33,8 @@ REFERENCE = "best: balanced accuracy, 5 folds"
 _TEST_SHARE = 0.25  # test rows over outer training rows, for splits that overlap
 
 View = Literal["split", "folds", "ring", "rings"]
-# The Gaussian process of `rg.search`; one that can't bend so sharply; one whose noise is that of the folds; and others.
-Surrogate = Literal["process", "stiff", "noise of folds", "forest", "additive"]
+# The Gaussian process of `rg.search`; one whose noise is fitted; one besides that can't bend so sharply; and others.
+Surrogate = Literal["process", "fitted noise", "stiff", "forest", "additive"]
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def rules() -> dict[str, Rule]:
     for name in ("balanced accuracy", "log loss", "bal. 0.5 + log loss 0.5"):
         weights = {**_PLAIN_SCORES, **_MIXTURES}[name]
         process = Rule("rings", weights, smooth=True, surrogate="process")
-        for kind in ("forest", "additive", "stiff", "noise of folds"):
+        for kind in ("forest", "additive", "stiff", "fitted noise"):
             found[f"{kind}: {name}, both rings"] = replace(process, surrogate=kind)
             found[f"{kind}: {name}, 5 folds"] = replace(process, surrogate=kind, view="folds")
         found[f"GP and own: {name}, both rings"] = replace(process, own=0.5)
@@ -177,11 +177,11 @@ class Seen:
         ]
         return np.stack([np.mean(own, 0) for own in of_fold], 1)
 
-    def expected(self, key: Any, merit: np.ndarray, noise: np.ndarray, counts: np.ndarray, kind: Surrogate) -> Any:
+    def expected(self, key: Any, merit: np.ndarray, noise: np.ndarray, kind: Surrogate) -> Any:
         """What a surrogate fitted to the merits has for each candidate."""
         key = (*key, kind)
         if key not in self._expected:
-            self._expected[key] = surrogate(kind, self.bank.encoded, merit, noise, counts)
+            self._expected[key] = surrogate(kind, self.bank.encoded, merit, noise)
         return self._expected[key]
 
     @cached_property
@@ -208,9 +208,7 @@ def spread(values: np.ndarray) -> np.ndarray:
     return np.where(high > low, high - low, 1.0)
 
 
-def surrogate(
-    kind: Surrogate, encoded: np.ndarray, merit: np.ndarray, noise: np.ndarray, counts: np.ndarray
-) -> np.ndarray:
+def surrogate(kind: Surrogate, encoded: np.ndarray, merit: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """What a model of the merits over the strengths has for each candidate, of (candidates,); NaN where one diverged.
 
     Args:
@@ -218,7 +216,6 @@ def surrogate(
         encoded: Candidates of (candidates, techniques).
         merit: Of (candidates,).
         noise: Variance of each merit by its folds.
-        counts: Scores that each merit is the mean of.
     """
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.gaussian_process import GaussianProcessRegressor
@@ -228,7 +225,7 @@ def surrogate(
     from regularity.study import _rule
 
     if kind == "process":
-        return _rule.surrogate(encoded, merit, counts)
+        return _rule.surrogate(encoded, merit, noise)
     known = np.isfinite(merit)
     x, y = encoded[known], merit[known]
     centre, scale = np.median(y), max(float(np.std(y)), 1e-12)
@@ -241,9 +238,7 @@ def surrogate(
     else:
         shortest = 0.5 if kind == "stiff" else 0.1
         kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(np.ones(x.shape[1]), (shortest, 30.0), nu=2.5)
-        own = noise[known] / scale**2 if kind == "noise of folds" else 1e-10
-        white = WhiteKernel(0.3, (1e-3, 10.0))
-        model = GaussianProcessRegressor(kernel if kind == "noise of folds" else kernel + white, alpha=own)
+        model = GaussianProcessRegressor(kernel + WhiteKernel(0.3, (1e-3, 10.0)))
     expected = np.full(len(merit), np.nan)
     expected[known] = model.fit(x, y).predict(x) * scale + centre
     return expected
@@ -263,7 +258,7 @@ def _choose(rule: Rule, seen: Seen, split: int) -> Chosen:
     counts = np.full(seen.candidates, by_fold.shape[1])
     key = ("ring" if rule.race else rule.view, split, tuple(rule.weights), rule.smooth, rule.last)
     share = float(seen.bank.share)
-    final = _standing(rule, seen, key, merits, _noise(by_fold, scale, epochs, share), counts)
+    final = _standing(rule, seen, key, merits, _noise(by_fold, scale, epochs, share))
     if rule.race:
         leaders = np.argsort(-np.nan_to_num(final, nan=-np.inf))[:_RACED]
         raced = np.union1d(leaders, [0])
@@ -272,7 +267,7 @@ def _choose(rule: Rule, seen: Seen, split: int) -> Chosen:
         scale, merits, epochs = _merits(by_fold, rule)
         counts[raced] *= 2
         noise = _noise(by_fold, scale, epochs, share) * counts.min() / counts
-        final = _standing(rule, seen, ("race", *key), merits, noise, counts)
+        final = _standing(rule, seen, ("race", *key), merits, noise)
         final = np.where(np.isin(np.arange(len(final)), raced), final, np.nan)
     ranked = np.argsort(-np.nan_to_num(final, nan=-np.inf), kind="stable")
     best = _simplest(seen, by_fold, scale, final, epochs) if rule.ties else int(ranked[0])
@@ -302,12 +297,10 @@ def _noise(by_fold: np.ndarray, scale: np.ndarray, epochs: np.ndarray, share: fl
     return np.full(len(own), np.nanmedian(own.var(1, ddof=1)) * (1 / folds + share) if folds > 1 else 1.0)
 
 
-def _standing(
-    rule: Rule, seen: Seen, key: Any, merits: np.ndarray, noise: np.ndarray, counts: np.ndarray
-) -> np.ndarray:
+def _standing(rule: Rule, seen: Seen, key: Any, merits: np.ndarray, noise: np.ndarray) -> np.ndarray:
     if rule.surrogate is None:
         return merits
-    expected = seen.expected(key, merits, noise, counts, rule.surrogate)
+    expected = seen.expected(key, merits, noise, rule.surrogate)
     return (1 - rule.own) * expected + rule.own * merits
 
 
@@ -515,7 +508,7 @@ def steps(names: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
         "half log loss, half balanced accuracy instead of log loss alone": swapped(": log loss", f": {half}"),
         "a Gaussian process instead of own scores": swapped("smooth:", "GP:"),
         "that process stiffer": swapped("GP:", "stiff:"),
-        "that process with the noise of the folds": swapped("GP:", "noise of folds:"),
+        "that process with a noise that is fitted": swapped("GP:", "fitted noise:"),
         "a forest instead of the process": swapped("GP:", "forest:"),
         "a sum of curves instead of the process": swapped("GP:", "additive:"),
         "a race on ring 2 instead of ring 2 for all": [

@@ -44,6 +44,34 @@ def test_differences_are_paired_on_the_cells_that_both_have():
     assert at.epochs.tolist() == [EPOCHS] * 3
 
 
+def test_luck_of_the_model_as_given_on_one_ring_lifts_nobody_who_has_that_ring_alone():
+    raced = [trial(number, 0.60, rings=3) for number in range(1, 9)]
+    unlucky = given_and(*raced, trial(9, 0.55))
+    ring = len(DESIGN.ring(0))
+    unlucky[0].curves[:ring] -= 0.1
+    at = stand(unlucky)
+    assert at.difference[9] > at.difference[1]  # paired with the model as given alone it looks better
+    assert at.merit[1:9] == pytest.approx(np.full(8, at.merit[1]))
+    assert at.merit[1] > at.merit[9]  # that ring of the model as given is one in nine of what all have there
+    assert choose(unlucky, at, DESIGN.share).best in range(1, 9)
+
+
+@pytest.mark.parametrize("without", [None, 0])
+def test_how_easy_a_ring_is_for_all_changes_nothing(without):
+    def some():
+        others = (trial(n, 0.5 + 0.01 * n, rings=1 + n % 3, noise=0.02) for n in range(1, 7))
+        return given_and(*others, noise=0.02)
+
+    easier = some()
+    for one in easier:
+        cells = [cell for ring in range(one.rings) for cell in DESIGN.ring(ring)]
+        for c, cell in enumerate(cells):
+            one.curves[c] += 0.05 * np.sin(c + 3 * np.array(cell.held))[None, :, None]
+    before, after = stand(some(), without), stand(easier, without)
+    scale = after.merit[1] / before.merit[1]  # the unit is the spread among candidates
+    assert after.merit == pytest.approx(before.merit * scale, abs=1e-9)
+
+
 def test_the_error_is_that_of_nadeau_and_bengio():
     shift = np.array([0.02, 0.05, -0.01, 0.03, 0.01])
     at = stand(given_and(trial(1, 0.5, by_fold=shift)))
@@ -75,7 +103,7 @@ def test_the_surrogate_is_nearer_to_the_truth_than_what_it_is_given():
     x = RNG.uniform(size=(80, 2))
     truth = np.sin(3 * x[:, 0]) - x[:, 1] ** 2
     noisy = truth + 0.4 * RNG.normal(size=80)
-    found = surrogate(x, noisy, np.ones(80))
+    found = surrogate(x, noisy, np.full(80, 0.4**2))
     assert np.mean((found - truth) ** 2) < 0.25 * np.mean((noisy - truth) ** 2)
     assert np.corrcoef(found, truth)[0, 1] > 0.9
 
@@ -83,14 +111,20 @@ def test_the_surrogate_is_nearer_to_the_truth_than_what_it_is_given():
 def test_the_surrogate_smooths_less_what_is_known_better():
     x = RNG.uniform(size=(60, 1))
     noisy = np.sin(3 * x[:, 0]) + 0.3 * RNG.normal(size=60)
-    counts = np.where(np.arange(60) < 5, 100, 1)
-    once, often = surrogate(x, noisy, np.ones(60)), surrogate(x, noisy, counts)
+    alike = np.full(60, 0.3**2)
+    once, often = surrogate(x, noisy, alike), surrogate(x, noisy, np.where(np.arange(60) < 5, 0.01, 1) * alike)
     assert np.abs(often - noisy)[:5].mean() < 0.5 * np.abs(once - noisy)[:5].mean()
+
+
+def test_few_candidates_that_differ_by_more_than_the_noise_are_not_taken_for_noise():
+    x = np.random.default_rng(3).uniform(size=(14, 3))  # of one that is much better no neighbour knows
+    merit = np.where(np.arange(14) == 5, 4.0, 0.3 * np.sin(7 * x[:, 0]))
+    assert surrogate(x, merit, np.full(14, 0.1**2))[5] > 3.0
 
 
 def test_what_diverged_has_no_place_in_the_surrogate():
     merit = np.where(np.arange(20) == 3, np.nan, np.linspace(0, 1, 20))
-    found = surrogate(np.linspace(0, 1, 20)[:, None], merit, np.ones(20))
+    found = surrogate(np.linspace(0, 1, 20)[:, None], merit, np.full(20, 0.1))
     assert np.isnan(found).tolist() == (np.arange(20) == 3).tolist()
 
 
@@ -102,6 +136,17 @@ def test_the_simplest_of_those_as_good_is_the_answer():
     assert chosen.answer == 2
     assert chosen.single == 2
     assert not chosen.tied
+
+
+def test_to_be_simple_costs_no_more_than_a_quarter_of_the_gain():
+    wild = 0.4 * np.array([1, -1, 1, -1, 0])  # so wide an error that nobody is told from it
+    others = [trial(number, 0.40) for number in range(4, 9)]
+    trials = given_and(
+        trial(1, 0.60, 3), trial(2, 0.55, 1, by_fold=wild), trial(3, 0.59, 2, by_fold=0.1 * wild), *others
+    )
+    at = stand(trials)
+    assert at.expected[2] > at.expected[1] - at.error[2] * at.merit[1] / at.difference[1]  # as good by its own error
+    assert choose(trials, at, DESIGN.share).answer == 3
 
 
 def test_where_none_is_better_the_model_as_given_is_the_answer():

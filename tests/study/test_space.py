@@ -69,6 +69,38 @@ def test_optuna_suggests_the_point_that_was_enqueued(seed):
     assert space.suggested(study.ask()) == pytest.approx(drawn)
 
 
+def test_a_search_begins_with_each_technique_alone_in_the_middle_of_its_range():
+    space = rg.Space({"l2": (1e-5, 1e-1), "dropout": (0.2, 0.6), "learning_rate": (1e-4, 1e-2)})
+    assert list(space.singles()) == [{"l2": pytest.approx(1e-3)}, {"dropout": pytest.approx(0.4)}]
+
+
+@given(st.integers(0, 10**6), st.sampled_from([1, 2, 5]), st.sampled_from([1, 8]))
+@settings(max_examples=40, deadline=None)
+def test_points_at_random_have_several_techniques_and_spread_over_each_range(seed, techniques, many):
+    entries = {
+        "l2": None,
+        "ema": None,
+        "max_norm": None,
+        "dropout": {"schedule": ["constant", "cosine"]},
+        "mixup": None,
+    }
+    space = rg.Space(dict(list(entries.items())[:techniques]))
+    points = list(space.combined(many, seed))
+    assert len(points) == many
+    assert points == list(space.combined(many, seed))
+    for dimension in space.dimensions:
+        places = [dimension.place(point[dimension.key]) for point in points if dimension.key in point]
+        strata = [int(min(place + 1e-9, 1 - 1e-9) * many) for place in places]
+        assert len(strata) == len(set(strata))  # a Latin hypercube: no two in the same part of a range
+    for point in points:
+        on = [key for key in point if not key.endswith(" schedule")]
+        assert min(2, techniques) <= len(on) <= techniques
+        assert ("dropout schedule" in point) == ("dropout" in point)
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
+        study.enqueue_trial(space.enqueued(point))
+        assert space.suggested(study.ask()) == pytest.approx(point)
+
+
 def test_auto_takes_what_model_and_data_have_a_place_for():
     hidden = keras.layers.Dense(8, "relu")
     assert set(space_of("auto", dense(hidden), ROWS).keys) == {"weight_decay", "dropout", "label_smoothing", "mixup", "cutmix", "input_noise"}  # fmt: skip

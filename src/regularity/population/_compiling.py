@@ -1,5 +1,8 @@
 """Compiling, and what XLA is told: how hard to try depends on how much is to be computed."""
 
+import contextlib
+import gc
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -13,6 +16,21 @@ _OPTIONS: dict[str, Any] = {"xla_backend_optimization_level": 1, "xla_cpu_prefer
 _SOON: dict[str, Any] = {**_OPTIONS, "xla_cpu_use_fusion_emitters": False}
 _SOONEST: dict[str, Any] = {**_SOON, "xla_backend_optimization_level": 0}
 _LITTLE, _MUCH = 5e8, 5e9  # in small dense networks about a tenth of a second on a core, and one second
+
+
+@contextlib.contextmanager
+def without_collecting() -> Iterator[None]:
+    """Keep Python's garbage collector from its rounds while a program is traced.
+
+    Tracing makes a million objects and drops few of them in circles; the collector goes through all again and again.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def compiler_options(device: Any, traced: Any, calls: int) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from regularity.data import Data, each, stream_batches
 from regularity.population._checkpoints import Checkpoint
-from regularity.population._compiling import compile_with, compiler_options
+from regularity.population._compiling import compile_with, compiler_options, without_collecting
 from regularity.population._program import Epoch, Program, State
 from regularity.population._tasks import Outcome, Plan, Task, epoch_order
 
@@ -171,7 +171,7 @@ class Lanes:
         with self._lock:  # one traces at a time: Keras keeps losses on the model meanwhile
             if key not in self._programs:
                 function = jax.jit(getattr(self.program, name), donate_argnums=(0,) if donate else ())
-                with jax.default_device(device):
+                with jax.default_device(device), without_collecting():
                     traced = function.trace(*arguments)
                     lowered = traced.lower()
                 options = compiler_options(device, traced.jaxpr, self._calls)

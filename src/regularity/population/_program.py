@@ -19,6 +19,7 @@ import numpy as np
 from regularity import _keras
 from regularity.catalogue._schedules import number_of
 from regularity.data import Data
+from regularity.population._compiling import without_collecting
 from regularity.recipe import _regularized
 
 NEAR_ZERO = 1e-3  # weights below this count as zero in the share of zeros: penalties bring them near it, seldom to it
@@ -69,7 +70,7 @@ class Program:
 
         # Keras's part of a trace takes longest: JAX keeps it for all programs of a device that have batches of a shape
         self._train_step = jax.jit(train_step, inline=True)
-        with jax.default_device(jax.local_devices()[0]):
+        with jax.default_device(jax.local_devices()[0]), without_collecting():
             self._train_step.eval_shape(tuple(state), example)
         self._is_shared = [
             same and id(v) not in kept for same, v in zip(unchanged, model.non_trainable_variables, strict=True)

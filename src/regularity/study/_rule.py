@@ -16,6 +16,8 @@ from regularity.study._choosing import paired_error
 
 _WEIGHTS = (0.5, 0.5)  # of the user's score and of the log loss, see docs/choosing.md
 _SMOOTHED = 5  # epochs over which a curve is averaged before its best epoch is taken
+_KEPT = 0.75  # share of the best one's gain that a simpler one which is as good has at least
+_LEAST_NOISE = 1e-3  # of the variance of merits, for a process that can be computed
 _FITTED = 150  # candidates from which the surrogate learns how far each strength reaches
 
 
@@ -65,7 +67,8 @@ class Standing(NamedTuple):
     Args:
         epochs: How many each trains, from 1.
         score: Mean over folds at that epoch, of (trials, scores).
-        merit: What is chosen by: mean paired difference to the model as given, in units of its spread among candidates.
+        merit: What is chosen by: how much more than the model as given, on the same cells as all that were on them, in
+            units of its spread among candidates.
         expected: The same as the surrogate has it, from all candidates.
         by_fold: The merit on each fold, of (trials, folds); NaN on a fold that may not be looked at.
         difference: Mean paired difference to the model as given in the user's score.
@@ -104,17 +107,19 @@ def standing(
         [best_epoch(_mean(c) @ (weights / spread), t.of_length) for c, t in zip(curves, trials, strict=True)]
     )
     score = np.array([_mean(c)[e] for c, e in zip(curves, epochs, strict=True)])
-    # where the model as given diverges, another has to be what all are measured against
-    base = next((i for i, s in enumerate(score) if np.isfinite(s).all()), 0)
+    finite = np.array([np.isfinite(s).all() for s in score])
+    base = int(finite.argmax())  # where the model as given diverges, another has to be what all are measured against
+    above = _above_others(trials, epochs, finite, design, without)  # (trials, folds, scores)
+    by_fold = (above - _mean(above[base])) @ (weights / spread)
     paired = np.array(
         [_paired(t, e, trials[base], epochs[base], design, without) for t, e in zip(trials, epochs, strict=True)]
     )
-    by_fold = paired @ (weights / spread)  # (trials, folds)
     merit = _mean(by_fold.T)
     error = np.array([_error(d[:, 0], design.share) for d in paired])
     counts = np.array([len(design.views(t.rings, without)) for t in trials])
+    noise = _noise(by_fold, counts, design.share)
     points = np.array([trial.in_space for trial in trials])
-    expected = np.where(points, surrogate(encoded, np.where(points, merit, np.nan), counts), merit)
+    expected = np.where(points, surrogate(encoded, np.where(points, merit, np.nan), noise), merit)
     expected[base] = 0.0 if np.isfinite(merit[base]) else np.nan  # no surrogate needed
     return Standing(epochs + 1, score, merit, expected, by_fold, _mean(np.moveaxis(paired[..., 0], 1, 0)), error)
 
@@ -132,6 +137,28 @@ def _by_fold(trial: Trial, rings: int, design: Design, without: int | None) -> n
     return found
 
 
+def _above_others(
+    trials: Sequence[Trial], epochs: np.ndarray, finite: np.ndarray, design: Design, without: int | None
+) -> np.ndarray:
+    """Each trial's scores less the mean of all those with the most rings, on the same cells, of (trials, folds, scores).
+
+    Some cells are easier than others, and the leaders alone are on all of them. Told by the model as given alone, how much
+    easier a ring is would be as uncertain as one candidate is, and weigh on all that have another number of rings.
+    """
+    found = np.full((len(trials), len(design.folds), trials[0].curves.shape[3]), np.nan)
+    known = [i for i, trial in enumerate(trials) if finite[i] and trial.rings]
+    if not known:
+        return found
+    views = {rings: design.views(rings, without) for rings in {trials[i].rings for i in known}}
+    scores = {i: np.array([trials[i].curves[c, epochs[i], s] for c, s, _ in views[trials[i].rings]]) for i in known}
+    usual = np.mean([scores[i] for i in known if trials[i].rings == max(views)], 0)
+    for i, own in scores.items():
+        folds = np.array([fold for *_, fold in views[trials[i].rings]])
+        for fold in set(folds):  # a candidate's cells are the first of those with more rings
+            found[i, fold] = (own - usual[: len(own)])[folds == fold].mean(0)
+    return found
+
+
 def _paired(trial: Trial, epoch: int, base: Trial, at: int, design: Design, without: int | None) -> np.ndarray:
     """A trial's scores less those of another on the same cells, of (folds, scores)."""
     rings = min(trial.rings, base.rings)
@@ -143,6 +170,19 @@ def _mean(by_fold: np.ndarray) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return np.nanmean(by_fold, 0)
+
+
+def _noise(by_fold: np.ndarray, counts: np.ndarray, share: float) -> np.ndarray:
+    """Variance of each merit by its folds, of (trials,): half its own, half that of most, since few folds tell little of one."""
+    seen, known = ~np.isnan(by_fold).all(0), ~np.isnan(by_fold).all(1)
+    of_one = np.full(len(by_fold), np.nan)  # score alone
+    if known.any():
+        centred = by_fold[:, seen] - np.nanmedian(
+            by_fold[known][:, seen], 0
+        )  # some folds are harder than others, for all
+        of_one[known] = [_error(own, share) ** 2 * n for own, n in zip(centred[known], counts[known], strict=True)]
+    usual = np.nanmedian(of_one) if np.isfinite(of_one).any() else 0.0
+    return (np.nan_to_num(of_one, nan=usual) + usual) / 2 / counts
 
 
 def _error(differences: np.ndarray, share: float) -> float:
@@ -184,19 +224,19 @@ def judged_by_others(curves: np.ndarray, of_length: bool = False) -> np.ndarray:
     return np.array([curve[best_epoch(mean, of_length)] for curve, mean in zip(curves, others, strict=True)])
 
 
-def surrogate(encoded: np.ndarray, merit: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def surrogate(encoded: np.ndarray, merit: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """The mean of a Gaussian process over the strengths, at each candidate: what neighbours have is shared.
 
     Args:
         encoded: Points of (trials, columns), from 0 to 1.
         merit: Of (trials,); NaN where a member diverged.
-        counts: Scores that each merit is the mean of: the more, the less it is smoothed.
+        noise: Variance of each merit about what it is worth: the less, the less it is smoothed.
 
     Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, section 2.2.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
     known = np.flatnonzero(np.isfinite(merit))
     expected = np.full(len(merit), np.nan)
@@ -206,15 +246,14 @@ def surrogate(encoded: np.ndarray, merit: np.ndarray, counts: np.ndarray) -> np.
     x, y = encoded[known], merit[known]
     centre, scale = np.median(y), max(float(np.std(y)), 1e-12)
     y = np.clip((y - centre) / scale, -3, 3)  # a recipe that ruins the network says little about the others
-    kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(np.full(x.shape[1], 1.0), (0.1, 30.0), nu=2.5) + WhiteKernel(
-        0.3, (1e-3, 10.0)
-    )
+    # were its noise fitted as well, few candidates that differ much would be taken for noise
+    alpha = np.maximum(noise[known] / scale**2, _LEAST_NOISE)
+    kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(np.full(x.shape[1], 1.0), (0.1, 30.0), nu=2.5)
     some = np.random.default_rng(0).permutation(len(known))[:_FITTED]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted = GaussianProcessRegressor(kernel, random_state=0).fit(x[some], y[some]).kernel_
-    noise = fitted.k2.noise_level * counts.min() / counts[known]
-    smooth = GaussianProcessRegressor(fitted.k1, alpha=noise, optimizer=None).fit(x, y)
+        fitted = GaussianProcessRegressor(kernel, alpha=alpha[some], random_state=0).fit(x[some], y[some]).kernel_
+    smooth = GaussianProcessRegressor(fitted, alpha=alpha, optimizer=None).fit(x, y)
     expected[known] = smooth.predict(x) * scale + centre
     return expected
 
@@ -257,8 +296,14 @@ def choose(trials: Sequence[Trial], at: Standing, share: float) -> Choice:
     as_good = at.expected >= at.expected[best] - np.nan_to_num(error)
     named = {trial.name: i for i, trial in enumerate(trials) if trial.name}
     floor = max((at.expected[i] for i in named.values() if np.isfinite(at.expected[i])), default=-np.inf)
+    # whose scores vary most is as good as any by its own error: to be simple must not cost what there is to gain
+    enough = floor + _KEPT * (at.expected[best] - floor) if np.isfinite(floor) else -np.inf
     # a sampler may draw nothing at all: that is one of those with a name once more
-    better = [i for i, trial in enumerate(trials) if as_good[i] and at.expected[i] > floor and trial.point]
+    better = [
+        i
+        for i, trial in enumerate(trials)
+        if as_good[i] and at.expected[i] > floor and at.expected[i] >= enough and trial.point
+    ]
     answer = min(
         better,
         key=lambda i: (trials[i].techniques, -at.expected[i]),

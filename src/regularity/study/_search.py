@@ -48,8 +48,7 @@ from regularity.study._watch import Listener, Pace, Watch
 
 _EPOCHS = 50
 _BUDGET = 300.0  # seconds, when neither trials nor a budget are given
-_SINGLES = (0.25, 0.5, 0.75)  # shares of its range at which each technique is tried alone, to begin with
-_RANDOM = 20  # candidates at random before the sampler learns from what it has seen
+_COMBINED = 8  # candidates of several techniques at random before the sampler learns from what it has seen
 _EXPECTED = 64  # candidates, about, where only a budget says how many
 _LEADERS = 8
 _RINGS = 4  # that a leader gets at most
@@ -384,9 +383,10 @@ class _Search:
         return members * self._per_member + 0.5 * self.pace.compiling + choosing
 
     def _start(self) -> list[tuple[str, dict[str, Any]]]:
-        """The candidates to begin with: as given, plain, and each technique alone."""
+        """The candidates to begin with: as given, plain, each technique alone, and for the sampler of ours some at random."""
         named = [("as given", {})] + ([("plain", {})] if brought(self.model) else [])
-        return [*named, *(("", point) for point in self.space.singles(_SINGLES))]
+        points = [*self.space.singles(), *(self.space.combined(_COMBINED, self.seed) if self.own_sampler else ())]
+        return [*named, *(("", point) for point in points)]
 
     def _ask(self, asked: int, many: int) -> list[Trial]:
         job: list[Trial] = []
@@ -451,7 +451,7 @@ class _Search:
         if self.own_sampler:
             with quiet_optuna():
                 sampler = optuna.samplers.TPESampler(
-                    n_startup_trials=len(self.start) + _RANDOM, multivariate=True, group=True, constant_liar=True,
+                    n_startup_trials=len(self.start), multivariate=True, group=True, constant_liar=True,
                     seed=(self.seed * 1_000_003 + number) % 2**32,
                 )  # fmt: skip
                 shared = {k: v for k, v in job[0].parameters.items() if k in self.space.apart()} if job else {}

@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,12 +157,29 @@ class Space:
                 row += [float(name == chosen) for name in dimension.schedules]
         return row
 
-    def singles(self, places: Sequence[float]) -> Iterator[dict[str, Any]]:
-        """Each technique alone, at some shares of its range."""
-        for place in places:
-            for dimension in self.dimensions:
-                if dimension.technique is not None:
-                    yield {dimension.key: dimension.strength(place), **_schedule(dimension, 0)}
+    def singles(self) -> Iterator[dict[str, Any]]:
+        """Each technique alone, in the middle of its range."""
+        for dimension in self.dimensions:
+            if dimension.technique is not None:
+                yield {dimension.key: dimension.strength(0.5), **_schedule(dimension, 0)}
+
+    def combined(self, many: int, seed: int) -> Iterator[dict[str, Any]]:
+        """Points at random, from two techniques to all of them, each over its whole range.
+
+        McKay, Beckman and Conover, "A comparison of three methods for selecting values of input variables", 1979, for the
+        Latin hypercube.
+        """
+        random = np.random.default_rng(seed)
+        every = len(self.dimensions)
+        strata = random.permuted(np.tile(np.arange(many), (every, 1)), axis=1).T
+        for places in (strata + random.random(strata.shape)) / many:
+            chosen = random.choice(every, random.integers(min(2, every), every + 1), replace=False)
+            point: dict[str, Any] = {}
+            for i in sorted(chosen):
+                dimension = self.dimensions[i]
+                point[dimension.key] = dimension.strength(float(places[i]))
+                point |= _schedule(dimension, int(random.integers(len(dimension.schedules))))
+            yield point
 
     def suggested(self, trial: Any) -> dict[str, Any]:
         """The point that a trial of Optuna suggests."""
