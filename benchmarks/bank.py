@@ -116,7 +116,7 @@ def train(rows: datasets.Split, seed: int, candidates: int, epochs: int) -> Bank
 def drawn(space: Any, count: int, seed: int) -> list[dict[str, float]]:
     """The candidates: plain, each technique alone, then recipes at random, each technique on or off by a coin."""
     random = np.random.default_rng(seed)
-    points: list[dict[str, float]] = [{}, *space.singles(_SINGLES)]
+    points: list[dict[str, float]] = [{}, *({d.key: d.strength(p)} for p in _SINGLES for d in space.dimensions)]
     while len(points) < count:
         on = random.random(len(space.dimensions)) < 0.5
         places = random.random(len(space.dimensions))

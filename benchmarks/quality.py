@@ -287,13 +287,14 @@ def main() -> None:
                 print(f"{line['who']} {line['seconds']:.1f} s {100 * accuracy:.1f} {line['recipe']}", file=sys.stderr)
             if options.json:
                 options.json.write_text(json.dumps(table, indent=1) + "\n")
-    show(pd.DataFrame(table))
+    if table:
+        show(pd.DataFrame(table))
 
 
 def show(table: pd.DataFrame) -> None:
     """How good what each had found after so many seconds is on fresh rows, the mean over data sets; and who needs how long."""
-    times = [10, 20, 30, 60, 120, 300, 600]
-    curves = {who: _curve_of(rows) for who, rows in table.groupby("who", sort=False)}
+    times, sets = [10, 20, 30, 60, 120, 300, 600], table["data"].unique()
+    curves = {who: _curve_of(rows, sets) for who, rows in table.groupby("who", sort=False)}
     print("| accuracy on fresh rows after | " + " | ".join(f"{t} s" for t in times) + " |")
     print("| --- " * (len(times) + 1) + "|")
     for who, curve in curves.items():
@@ -313,9 +314,10 @@ def show(table: pd.DataFrame) -> None:
         print(f"| {who} | {seconds:.1f} | {100 * accuracy:.1f} | {' | '.join(cells)} |")
 
 
-def _curve_of(rows: pd.DataFrame) -> pd.Series:
-    """The mean over data sets of what one contender had at each second at which it noted something; NaN before all have."""
-    return rows.pivot_table(index="seconds", columns="data", values="accuracy").ffill().mean(axis=1, skipna=False)
+def _curve_of(rows: pd.DataFrame, sets: np.ndarray) -> pd.Series:
+    """The mean over data sets of what a contender had at each second at which it noted something; NaN before it has in all."""
+    found = rows.pivot_table(index="seconds", columns="data", values="accuracy").reindex(columns=sets)
+    return found.ffill().mean(axis=1, skipna=False)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ REFERENCE = "best: balanced accuracy, 5 folds"
 _TEST_SHARE = 0.25  # test rows over outer training rows, for splits that overlap
 
 View = Literal["split", "folds", "ring", "rings"]
-# The Gaussian process of `rg.search`; one whose noise is fitted; one besides that can't bend so sharply; and others.
+# The Gaussian process of `rg.search`, with the noise of most candidates; one whose noise is fitted; one that besides can't
+# bend so sharply; and others.
 Surrogate = Literal["process", "fitted noise", "stiff", "forest", "additive"]
 
 
@@ -49,7 +50,8 @@ class Rule:
         race: Whether the leaders on one ring alone get the other one.
         own: How much of a candidate's own scores stands beside what the surrogate has.
         top: How many of the best, whose fold models' probabilities are averaged; 0 for refits of the best alone.
-        ties: Whether whatever is as good as the best by the paired error gives way to the fewest techniques.
+        ties: Whether whatever is as good as the best by the paired error gives way to the fewest techniques, however much
+            of the gain that costs.
         last: Whether all train to the last epoch.
     """
 

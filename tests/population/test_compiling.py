@@ -1,5 +1,6 @@
 """How hard XLA tries, and what becomes of options that it does not know."""
 
+import gc
 import json
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ import pytest
 
 import regularity as rg
 from regularity.population import _calibration, _lanes
-from regularity.population._compiling import compile_with, compiler_options
+from regularity.population._compiling import compile_with, compiler_options, without_collecting
 
 X = np.random.default_rng(0).normal(size=(160, 6)).astype("float32")
 Y = np.arange(160) % networks.CLASSES
@@ -51,6 +52,26 @@ def test_a_program_that_does_not_compile_says_why() -> None:
 
     with pytest.raises(jax.errors.JaxRuntimeError, match="Out of memory"):
         compile_with(Broken(), {"xla_backend_optimization_level": 0})
+
+
+def test_the_collector_rests_while_a_program_is_traced_and_is_left_as_it_was() -> None:
+    first, second = without_collecting(), without_collecting()
+    first.__enter__()
+    second.__enter__()  # of another thread, which ends later
+    assert not gc.isenabled()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert gc.isenabled()
+    with pytest.raises(KeyboardInterrupt), without_collecting():
+        raise KeyboardInterrupt
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with without_collecting():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Spaces: what may be searched, what fits a model, and points as recipes, numbers and Optuna's parameters."""
 
+import itertools
+
 import keras
 import numpy as np
 import optuna
@@ -69,9 +71,10 @@ def test_optuna_suggests_the_point_that_was_enqueued(seed):
     assert space.suggested(study.ask()) == pytest.approx(drawn)
 
 
-def test_a_search_begins_with_each_technique_alone_in_the_middle_of_its_range():
+def test_a_technique_alone_stands_at_a_share_of_its_range():
     space = rg.Space({"l2": (1e-5, 1e-1), "dropout": (0.2, 0.6), "learning_rate": (1e-4, 1e-2)})
-    assert list(space.singles()) == [{"l2": pytest.approx(1e-3)}, {"dropout": pytest.approx(0.4)}]
+    assert list(space.singles(0.5)) == [{"l2": pytest.approx(1e-3)}, {"dropout": pytest.approx(0.4)}]
+    assert list(space.singles(0.25)) == [{"l2": pytest.approx(1e-4)}, {"dropout": pytest.approx(0.3)}]
 
 
 @given(st.integers(0, 10**6), st.sampled_from([1, 2, 5]), st.sampled_from([1, 8]))
@@ -85,13 +88,13 @@ def test_points_at_random_have_several_techniques_and_spread_over_each_range(see
         "mixup": None,
     }
     space = rg.Space(dict(list(entries.items())[:techniques]))
-    points = list(space.combined(many, seed))
+    points = space.combined(many, seed)
     assert len(points) == many
-    assert points == list(space.combined(many, seed))
+    assert points == space.combined(many, seed)
     for dimension in space.dimensions:
         places = [dimension.place(point[dimension.key]) for point in points if dimension.key in point]
-        strata = [int(min(place + 1e-9, 1 - 1e-9) * many) for place in places]
-        assert len(strata) == len(set(strata))  # a Latin hypercube: no two in the same part of a range
+        parts = [int(min(place + 1e-9, 1 - 1e-9) * len(places)) for place in places]
+        assert sorted(parts) == list(range(len(places)))  # each in another part of the range, and none is left out
     for point in points:
         on = [key for key in point if not key.endswith(" schedule")]
         assert min(2, techniques) <= len(on) <= techniques
@@ -99,6 +102,12 @@ def test_points_at_random_have_several_techniques_and_spread_over_each_range(see
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
         study.enqueue_trial(space.enqueued(point))
         assert space.suggested(study.ask()) == pytest.approx(point)
+
+
+def test_points_of_one_program_stand_side_by_side():
+    space = rg.Space({"l2": None, "sam": None, "r_drop": None})
+    programs = [("sam" in point, "r_drop" in point) for point in space.combined(12, 0)]
+    assert len(set(programs)) == 1 + sum(a != b for a, b in itertools.pairwise(programs)) > 1
 
 
 def test_auto_takes_what_model_and_data_have_a_place_for():

@@ -25,8 +25,8 @@ def without_collecting() -> Iterator[None]:
     Tracing makes a million objects and drops few of them in circles; the collector goes through all again and again.
     """
     was_on = gc.isenabled()
-    gc.disable()
     try:
+        gc.disable()
         yield
     finally:
         if was_on:

@@ -178,7 +178,8 @@ def _facts(study: Any) -> dict[str, str]:
         "Score": f"{study.score_name}, without penalties{corrected}",
         "Candidates": f"{len(study.table)}, trained as {members} networks of at most {settled.epochs} epochs, "
         f"{settled.plan.batch_size} rows a step",
-        "Choice": "the fewest techniques within one paired standard error of the best; the model as given wins ties",
+        "Choice": "the fewest techniques that are within one paired standard error of the best and keep three quarters of "
+        "its gain; the model as given wins ties",
         "Seed": str(settled.seed),
         "Study": f"{study.name}, in {record['storage']}",
     }

@@ -16,7 +16,7 @@ from regularity.study._choosing import paired_error
 
 _WEIGHTS = (0.5, 0.5)  # of the user's score and of the log loss, see docs/choosing.md
 _SMOOTHED = 5  # epochs over which a curve is averaged before its best epoch is taken
-_KEPT = 0.75  # share of the best one's gain that a simpler one which is as good has at least
+_KEPT = 0.75  # share of the best one's gain that a simpler one has at least
 _LEAST_NOISE = 1e-3  # of the variance of merits, for a process that can be computed
 _FITTED = 150  # candidates from which the surrogate learns how far each strength reaches
 
@@ -67,10 +67,10 @@ class Standing(NamedTuple):
     Args:
         epochs: How many each trains, from 1.
         score: Mean over folds at that epoch, of (trials, scores).
-        merit: What is chosen by: how much more than the model as given, on the same cells as all that were on them, in
-            units of its spread among candidates.
+        merit: What is chosen by: how much more than the model as given, each less what is usual on its cells, in units of
+            its spread among candidates.
         expected: The same as the surrogate has it, from all candidates.
-        by_fold: The merit on each fold, of (trials, folds); NaN on a fold that may not be looked at.
+        by_fold: The merit on each fold, less what is usual there, of (trials, folds); NaN on one that may not be looked at.
         difference: Mean paired difference to the model as given in the user's score.
         error: Its standard error.
     """
@@ -109,15 +109,24 @@ def standing(
     score = np.array([_mean(c)[e] for c, e in zip(curves, epochs, strict=True)])
     finite = np.array([np.isfinite(s).all() for s in score])
     base = int(finite.argmax())  # where the model as given diverges, another has to be what all are measured against
-    above = _above_others(trials, epochs, finite, design, without)  # (trials, folds, scores)
-    by_fold = (above - _mean(above[base])) @ (weights / spread)
+    views = [design.views(trial.rings, without) for trial in trials]
+    above = _above_usual(
+        [
+            np.array([trial.curves[cell, epoch, which] @ (weights / spread) for cell, which, _ in view])
+            for trial, epoch, view in zip(trials, epochs, views, strict=True)
+        ],
+        finite,
+    )
+    by_fold = np.array(
+        [_means(own, [f for *_, f in view], len(design.folds)) for own, view in zip(above, views, strict=True)]
+    )
+    by_fold -= _mean(by_fold[base])
+    merit = _mean(by_fold.T)
+    noise = _noise(above, views, by_fold, [min(trial.rings, len(design.rings)) for trial in trials], design.share)
     paired = np.array(
         [_paired(t, e, trials[base], epochs[base], design, without) for t, e in zip(trials, epochs, strict=True)]
     )
-    merit = _mean(by_fold.T)
     error = np.array([_error(d[:, 0], design.share) for d in paired])
-    counts = np.array([len(design.views(t.rings, without)) for t in trials])
-    noise = _noise(by_fold, counts, design.share)
     points = np.array([trial.in_space for trial in trials])
     expected = np.where(points, surrogate(encoded, np.where(points, merit, np.nan), noise), merit)
     expected[base] = 0.0 if np.isfinite(merit[base]) else np.nan  # no surrogate needed
@@ -137,26 +146,44 @@ def _by_fold(trial: Trial, rings: int, design: Design, without: int | None) -> n
     return found
 
 
-def _above_others(
-    trials: Sequence[Trial], epochs: np.ndarray, finite: np.ndarray, design: Design, without: int | None
-) -> np.ndarray:
-    """Each trial's scores less the mean of all those with the most rings, on the same cells, of (trials, folds, scores).
+def _above_usual(scores: Sequence[np.ndarray], finite: np.ndarray) -> list[np.ndarray]:
+    """Each candidate's scores less what a usual one has on the same cells; NaN for those that diverged.
 
-    Some cells are easier than others, and the leaders alone are on all of them. Told by the model as given alone, how much
-    easier a ring is would be as uncertain as one candidate is, and weigh on all that have another number of rings.
+    Candidates with fewer rings have the first of the cells. The later ones only leaders have, who were picked by the
+    first, so how much easier a cell is for all is told apart from how good those are who were there: cells are fixed
+    effects, candidates random ones.
+
+    Args:
+        scores: Of each candidate, of (cells,), the first of which are the same.
+        finite: Which candidates did not diverge.
+
+    Henderson, "Best linear unbiased estimation and prediction under a selection model", 1975.
     """
-    found = np.full((len(trials), len(design.folds), trials[0].curves.shape[3]), np.nan)
-    known = [i for i, trial in enumerate(trials) if finite[i] and trial.rings]
-    if not known:
-        return found
-    views = {rings: design.views(rings, without) for rings in {trials[i].rings for i in known}}
-    scores = {i: np.array([trials[i].curves[c, epochs[i], s] for c, s, _ in views[trials[i].rings]]) for i in known}
-    usual = np.mean([scores[i] for i in known if trials[i].rings == max(views)], 0)
-    for i, own in scores.items():
-        folds = np.array([fold for *_, fold in views[trials[i].rings]])
-        for fold in set(folds):  # a candidate's cells are the first of those with more rings
-            found[i, fold] = (own - usual[: len(own)])[folds == fold].mean(0)
-    return found
+    known = [own for own, ok in zip(scores, finite, strict=True) if ok]
+    first, every = min(map(len, scores)), max(map(len, scores))
+    usual = known[0] if len(known) == 1 else np.zeros(every)
+    if len(known) > 1:
+        values, there = np.zeros((2, len(known), every))
+        for i, own in enumerate(known):
+            values[i, : len(own)], there[i, : len(own)] = own, 1
+        common = values[:, :first] - values[:, :first].mean(0)
+        levels = common.mean(1)
+        within = float(np.mean((common - levels[:, None]) ** 2)) * first / max(first - 1, 1)
+        low, high = np.quantile(levels, [0.25, 0.75])  # whatever a few that failed have
+        between = max(((high - low) / 1.349) ** 2 - within / first, 0.0)
+        # Henderson's equations, candidates eliminated
+        kept = 1 / (there.sum(1) + (within / between if between > 0 else np.inf))
+        left = np.diag(there.sum(0)) - there.T @ (there * kept[:, None])
+        usual = np.linalg.lstsq(left, values.sum(0) - there.T @ (kept * values.sum(1)), rcond=None)[0]
+    return [
+        own - usual[: len(own)] if ok else np.full(len(own), np.nan) for own, ok in zip(scores, finite, strict=True)
+    ]
+
+
+def _means(values: np.ndarray, groups: Sequence[int], count: int) -> np.ndarray:
+    """The mean of the values of each group, of (count,); NaN for a group without any."""
+    total, of = np.bincount(groups, values, count), np.bincount(groups, minlength=count)
+    return np.where(of > 0, total / np.maximum(of, 1), np.nan)
 
 
 def _paired(trial: Trial, epoch: int, base: Trial, at: int, design: Design, without: int | None) -> np.ndarray:
@@ -172,17 +199,43 @@ def _mean(by_fold: np.ndarray) -> np.ndarray:
         return np.nanmean(by_fold, 0)
 
 
-def _noise(by_fold: np.ndarray, counts: np.ndarray, share: float) -> np.ndarray:
-    """Variance of each merit by its folds, of (trials,): half its own, half that of most, since few folds tell little of one."""
-    seen, known = ~np.isnan(by_fold).all(0), ~np.isnan(by_fold).all(1)
-    of_one = np.full(len(by_fold), np.nan)  # score alone
-    if known.any():
-        centred = by_fold[:, seen] - np.nanmedian(
-            by_fold[known][:, seen], 0
-        )  # some folds are harder than others, for all
-        of_one[known] = [_error(own, share) ** 2 * n for own, n in zip(centred[known], counts[known], strict=True)]
-    usual = np.nanmedian(of_one) if np.isfinite(of_one).any() else 0.0
-    return (np.nan_to_num(of_one, nan=usual) + usual) / 2 / counts
+def _noise(
+    above: Sequence[np.ndarray],
+    views: Sequence[Sequence[tuple[int, int, int]]],
+    by_fold: np.ndarray,
+    rings: Sequence[int],
+    share: float,
+) -> np.ndarray:
+    """Variance of each merit about what it is worth, of (trials,): half its own, half that of most; NaN where one fold is seen.
+
+    By the folds, whose rows, seeds and training rows differ. Where all train on the same rows (a share of 0) seeds are no
+    folds' own, and come besides.
+
+    Args:
+        above: Scores of each trial less what is usual.
+        views: Cell, set and fold of each of these.
+        by_fold: Merits on each fold.
+        rings: Different ones that each trial has: the more, the less noise.
+        share: Held-out rows over training rows.
+    """
+    from scipy.stats import chi2
+
+    own, typical = np.full((2, len(above)), np.nan)
+    seen = ~np.isnan(by_fold).all(0)
+    centred = by_fold[:, seen] - np.nanmedian(by_fold[:, seen], 0)  # what is usual, whatever a few that failed have
+    for i, (values, view, merits) in enumerate(zip(above, views, centred, strict=True)):
+        of_folds = merits[np.isfinite(merits)]
+        if len(of_folds) < 2:
+            continue
+        own[i] = float(paired_error(of_folds, share)) ** 2 * rings[i]
+        cells = [cell for cell, *_ in view]
+        if share == 0 and max(cells) > 0:
+            of_cells = _means(values, cells, max(cells) + 1)
+            own[i] += of_cells.var(ddof=1) / len(of_cells) * rings[i]
+        freedom = len(of_folds) - 1
+        typical[i] = own[i] / (chi2.median(freedom) / freedom)  # the median of few squares is less than their mean
+    usual = np.nanmedian(typical) if np.isfinite(typical).any() else np.nan
+    return (np.where(np.isfinite(own), own, usual) + usual) / 2 / np.array(rings)
 
 
 def _error(differences: np.ndarray, share: float) -> float:
@@ -230,13 +283,13 @@ def surrogate(encoded: np.ndarray, merit: np.ndarray, noise: np.ndarray) -> np.n
     Args:
         encoded: Points of (trials, columns), from 0 to 1.
         merit: Of (trials,); NaN where a member diverged.
-        noise: Variance of each merit about what it is worth: the less, the less it is smoothed.
+        noise: Variance of each merit about what it is worth: the less, the less it is smoothed. NaN to have one fitted.
 
     Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, section 2.2.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import ConstantKernel, Matern
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
     known = np.flatnonzero(np.isfinite(merit))
     expected = np.full(len(merit), np.nan)
@@ -246,15 +299,18 @@ def surrogate(encoded: np.ndarray, merit: np.ndarray, noise: np.ndarray) -> np.n
     x, y = encoded[known], merit[known]
     centre, scale = np.median(y), max(float(np.std(y)), 1e-12)
     y = np.clip((y - centre) / scale, -3, 3)  # a recipe that ruins the network says little about the others
-    # were its noise fitted as well, few candidates that differ much would be taken for noise
-    alpha = np.maximum(noise[known] / scale**2, _LEAST_NOISE)
     kernel = ConstantKernel(1.0, (1e-2, 1e2)) * Matern(np.full(x.shape[1], 1.0), (0.1, 30.0), nu=2.5)
+    # fitted, it takes a few candidates that differ much for noise: what the folds say of it is better
+    if np.isnan(noise[known]).any():
+        kernel += WhiteKernel(0.3, (1e-3, 10.0))
+    alpha = np.maximum(np.nan_to_num(noise[known]) / scale**2, _LEAST_NOISE)
     some = np.random.default_rng(0).permutation(len(known))[:_FITTED]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted = GaussianProcessRegressor(kernel, alpha=alpha[some], random_state=0).fit(x[some], y[some]).kernel_
-    smooth = GaussianProcessRegressor(fitted, alpha=alpha, optimizer=None).fit(x, y)
-    expected[known] = smooth.predict(x) * scale + centre
+        process = GaussianProcessRegressor(kernel, alpha=alpha[some], random_state=0).fit(x[some], y[some])
+    if len(some) < len(known):
+        process = GaussianProcessRegressor(process.kernel_, alpha=alpha, optimizer=None).fit(x, y)
+    expected[known] = process.predict(x) * scale + centre
     return expected
 
 
@@ -263,7 +319,8 @@ class Choice(NamedTuple):
 
     Args:
         best: The best by the surrogate.
-        answer: Among those as good the one with the fewest techniques; the model as given where none is better.
+        answer: Among those within an error and a quarter of the gain of the best the one with the fewest techniques; the
+            model as given where none is better.
         single: The best with at most one technique.
         plain: The model without any.
         tied: Whether the model as given, or plain, is as good as the best.
@@ -296,14 +353,11 @@ def choose(trials: Sequence[Trial], at: Standing, share: float) -> Choice:
     as_good = at.expected >= at.expected[best] - np.nan_to_num(error)
     named = {trial.name: i for i, trial in enumerate(trials) if trial.name}
     floor = max((at.expected[i] for i in named.values() if np.isfinite(at.expected[i])), default=-np.inf)
-    # whose scores vary most is as good as any by its own error: to be simple must not cost what there is to gain
+    # the more its scores vary, the wider is a candidate's error: to be simple must not cost what there is to gain
     enough = floor + _KEPT * (at.expected[best] - floor) if np.isfinite(floor) else -np.inf
     # a sampler may draw nothing at all: that is one of those with a name once more
-    better = [
-        i
-        for i, trial in enumerate(trials)
-        if as_good[i] and at.expected[i] > floor and at.expected[i] >= enough and trial.point
-    ]
+    simple = [i for i, trial in enumerate(trials) if as_good[i] and at.expected[i] >= enough and trial.point]
+    better = [i for i in simple if at.expected[i] > floor]  # where the best is no better than those, none is
     answer = min(
         better,
         key=lambda i: (trials[i].techniques, -at.expected[i]),

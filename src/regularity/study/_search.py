@@ -48,7 +48,7 @@ from regularity.study._watch import Listener, Pace, Watch
 
 _EPOCHS = 50
 _BUDGET = 300.0  # seconds, when neither trials nor a budget are given
-_COMBINED = 8  # candidates of several techniques at random before the sampler learns from what it has seen
+_COMBINED = 8  # candidates of several techniques at random, at least, before the sampler learns from what it has seen
 _EXPECTED = 64  # candidates, about, where only a budget says how many
 _LEADERS = 8
 _RINGS = 4  # that a leader gets at most
@@ -276,7 +276,7 @@ class _Search:
         self.in_mirror: dict[int, int] = {}
         self.asked: dict[int, Any] = {}  # Optuna's trials, where there is a pruner
         self.own_sampler = sampler is None
-        self.start = self._start()
+        self.start: list[tuple[str, dict[str, Any]]] = []
         self.trainer: Any = None
         # who is to stop is not written with what is in training
         self.plan = replace(plan, checkpoints=None if self.prunes else store.folder)
@@ -316,6 +316,7 @@ class _Search:
             self.store.note("in_job", before)
         self.in_job, ahead = before
         self.in_sight = self.in_job * (ahead + 1)
+        self.start = self._start(self.in_job * ahead)
         asked = len(self.trials)
         while True:
             while len(self.waiting) < ahead and self._may_ask(asked, len(pool.lanes) * size):
@@ -382,11 +383,17 @@ class _Search:
         choosing = (len(self.design.folds) + 1) * self.choosing
         return members * self._per_member + 0.5 * self.pace.compiling + choosing
 
-    def _start(self) -> list[tuple[str, dict[str, Any]]]:
-        """The candidates to begin with: as given, plain, each technique alone, and for the sampler of ours some at random."""
+    def _start(self, at_once: int) -> list[tuple[str, dict[str, Any]]]:
+        """The candidates to begin with: as given, plain, each technique alone, and for the sampler of ours combinations.
+
+        Of these there are no fewer than it takes to have something to learn from, with `at_once` in training. Each
+        technique alone at other strengths comes behind them: with what one can do the best combination is compared.
+        """
         named = [("as given", {})] + ([("plain", {})] if brought(self.model) else [])
-        points = [*self.space.singles(), *(self.space.combined(_COMBINED, self.seed) if self.own_sampler else ())]
-        return [*named, *(("", point) for point in points)]
+        first = list(self.space.singles(0.5))
+        more = [*self.space.singles(0.25), *self.space.singles(0.75)]
+        many = max(_COMBINED, at_once - len(named) - len(first) - len(more)) if self.own_sampler else 0
+        return [*named, *(("", point) for point in (*first, *self.space.combined(many, self.seed), *more))]
 
     def _ask(self, asked: int, many: int) -> list[Trial]:
         job: list[Trial] = []
@@ -451,7 +458,7 @@ class _Search:
         if self.own_sampler:
             with quiet_optuna():
                 sampler = optuna.samplers.TPESampler(
-                    n_startup_trials=len(self.start), multivariate=True, group=True, constant_liar=True,
+                    n_startup_trials=1, multivariate=True, group=True, constant_liar=True,
                     seed=(self.seed * 1_000_003 + number) % 2**32,
                 )  # fmt: skip
                 shared = {k: v for k, v in job[0].parameters.items() if k in self.space.apart()} if job else {}

@@ -157,29 +157,31 @@ class Space:
                 row += [float(name == chosen) for name in dimension.schedules]
         return row
 
-    def singles(self) -> Iterator[dict[str, Any]]:
-        """Each technique alone, in the middle of its range."""
+    def singles(self, place: float) -> Iterator[dict[str, Any]]:
+        """Each technique alone, at a share of its range."""
         for dimension in self.dimensions:
             if dimension.technique is not None:
-                yield {dimension.key: dimension.strength(0.5), **_schedule(dimension, 0)}
+                yield {dimension.key: dimension.strength(place), **_schedule(dimension, 0)}
 
-    def combined(self, many: int, seed: int) -> Iterator[dict[str, Any]]:
-        """Points at random, from two techniques to all of them, each over its whole range.
+    def combined(self, many: int, seed: int) -> list[dict[str, Any]]:
+        """Points at random, of two dimensions to all of them, spread over each range; those of one program side by side.
 
-        McKay, Beckman and Conover, "A comparison of three methods for selecting values of input variables", 1979, for the
-        Latin hypercube.
+        McKay, Beckman and Conover, "A comparison of three methods for selecting values of input variables", 1979, for how
+        they are spread.
         """
-        random = np.random.default_rng(seed)
-        every = len(self.dimensions)
-        strata = random.permuted(np.tile(np.arange(many), (every, 1)), axis=1).T
-        for places in (strata + random.random(strata.shape)) / many:
-            chosen = random.choice(every, random.integers(min(2, every), every + 1), replace=False)
-            point: dict[str, Any] = {}
-            for i in sorted(chosen):
-                dimension = self.dimensions[i]
-                point[dimension.key] = dimension.strength(float(places[i]))
-                point |= _schedule(dimension, int(random.integers(len(dimension.schedules))))
-            yield point
+        random, every = np.random.default_rng(seed), len(self.dimensions)
+        points: list[dict[str, Any]] = [{} for _ in range(many)]
+        on = np.zeros((many, every), bool)
+        for row in on:
+            row[random.choice(every, random.integers(min(2, every), every + 1), replace=False)] = True
+        for i, dimension in enumerate(self.dimensions):
+            those = np.flatnonzero(on[:, i])
+            places = (random.permutation(len(those)) + random.random(len(those))) / max(len(those), 1)
+            for n, place in zip(those, places, strict=True):
+                points[n][dimension.key] = dimension.strength(float(place))
+                points[n] |= _schedule(dimension, int(random.integers(len(dimension.schedules))))
+        apart = [d.key for d in self.dimensions if d.technique is not None and d.technique.apart]
+        return sorted(points, key=lambda point: [key in point for key in apart])
 
     def suggested(self, trial: Any) -> dict[str, Any]:
         """The point that a trial of Optuna suggests."""
