@@ -49,6 +49,10 @@ from regularity.study._watch import Listener, Pace, Watch
 _EPOCHS = 50
 _BUDGET = 300.0  # seconds, when neither trials nor a budget are given
 _COMBINED = 8  # candidates of several techniques at random, at least, before the sampler learns from what it has seen
+_LATER, _OTHER_PLACES = (
+    40,
+    (0.25, 0.75),
+)  # from which candidate on, and where in its range, each is tried alone once more
 _EXPECTED = 64  # candidates, about, where only a budget says how many
 _LEADERS = 8
 _RINGS = 4  # that a leader gets at most
@@ -276,7 +280,7 @@ class _Search:
         self.in_mirror: dict[int, int] = {}
         self.asked: dict[int, Any] = {}  # Optuna's trials, where there is a pruner
         self.own_sampler = sampler is None
-        self.start: list[tuple[str, dict[str, Any]]] = []
+        self.planned: dict[int, tuple[str, dict[str, Any]]] = {}
         self.trainer: Any = None
         # who is to stop is not written with what is in training
         self.plan = replace(plan, checkpoints=None if self.prunes else store.folder)
@@ -316,7 +320,7 @@ class _Search:
             self.store.note("in_job", before)
         self.in_job, ahead = before
         self.in_sight = self.in_job * (ahead + 1)
-        self.start = self._start(self.in_job * ahead)
+        self.planned = self._planned(self.in_job * ahead)
         asked = len(self.trials)
         while True:
             while len(self.waiting) < ahead and self._may_ask(asked, len(pool.lanes) * size):
@@ -383,17 +387,19 @@ class _Search:
         choosing = (len(self.design.folds) + 1) * self.choosing
         return members * self._per_member + 0.5 * self.pace.compiling + choosing
 
-    def _start(self, at_once: int) -> list[tuple[str, dict[str, Any]]]:
-        """The candidates to begin with: as given, plain, each technique alone, and for the sampler of ours combinations.
+    def _planned(self, at_once: int) -> dict[int, tuple[str, dict[str, Any]]]:
+        """Names and points of candidates, by number, that no sampler is asked for.
 
-        Of these there are no fewer than it takes to have something to learn from, with `at_once` in training. Each
-        technique alone at other strengths comes behind them: with what one can do the best combination is compared.
+        As given, plain, each technique alone, and for the sampler of ours combinations: no fewer than it takes to have
+        something to learn from, with `at_once` in training. In a long search each technique alone at other strengths
+        comes later: the best of these is what the answer is compared with.
         """
         named = [("as given", {})] + ([("plain", {})] if brought(self.model) else [])
-        first = list(self.space.singles(0.5))
-        more = [*self.space.singles(0.25), *self.space.singles(0.75)]
-        many = max(_COMBINED, at_once - len(named) - len(first) - len(more)) if self.own_sampler else 0
-        return [*named, *(("", point) for point in (*first, *self.space.combined(many, self.seed), *more))]
+        alone = list(self.space.singles(0.5))
+        many = max(_COMBINED, at_once - len(named) - len(alone)) if self.own_sampler else 0
+        first = [*named, *(("", point) for point in (*alone, *self.space.combined(many, self.seed)))]
+        later = [("", point) for place in _OTHER_PLACES for point in self.space.singles(place)]
+        return dict(enumerate(first)) | dict(enumerate(later, max(_LATER, len(first))))
 
     def _ask(self, asked: int, many: int) -> list[Trial]:
         job: list[Trial] = []
@@ -442,12 +448,12 @@ class _Search:
         self.exhausted = True
 
     def _new(self, number: int, job: Sequence[Trial]) -> Trial:
-        """A candidate that the start has or the sampler suggests; within a job all are of one structure."""
+        """A candidate that is planned or that the sampler suggests; within a job these are of one structure."""
         import optuna
 
         named = ""
-        if number < len(self.start):
-            named, point = self.start[number]
+        if number in self.planned:
+            named, point = self.planned[number]
             if named and not self.members_of.is_point(named):
                 recipe = Recipe({}) if named == "as given" else Recipe(brought(self.model))
                 trial = Trial(number, named, recipe, {}, in_space=False)
@@ -462,7 +468,7 @@ class _Search:
                     seed=(self.seed * 1_000_003 + number) % 2**32,
                 )  # fmt: skip
                 shared = {k: v for k, v in job[0].parameters.items() if k in self.space.apart()} if job else {}
-                if shared and number >= len(self.start):
+                if shared and number not in self.planned:
                     sampler = optuna.samplers.PartialFixedSampler(shared, sampler)
                 self.mirror.sampler = sampler
         with quiet_optuna():
