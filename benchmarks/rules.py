@@ -296,7 +296,7 @@ def _noise(by_fold: np.ndarray, scale: np.ndarray, epochs: np.ndarray, share: fl
     own = by_fold[np.arange(len(epochs)), :, epochs] @ scale  # (candidates, folds)
     own = own - np.nanmedian(own, 0)  # some folds are harder than others, for all
     folds = own.shape[1]
-    return np.full(len(own), np.nanmedian(own.var(1, ddof=1)) * (1 / folds + share) if folds > 1 else 1.0)
+    return np.full(len(own), np.nanmedian(own.var(1, ddof=1)) * (1 / folds + share) if folds > 1 else np.nan)
 
 
 def _standing(rule: Rule, seen: Seen, key: Any, merits: np.ndarray, noise: np.ndarray) -> np.ndarray:

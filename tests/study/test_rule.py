@@ -65,22 +65,41 @@ def test_luck_of_the_model_as_given_on_one_ring_lifts_nobody_who_has_that_ring_a
     at = stand(unlucky)
     assert at.difference[9] > at.difference[1] - 0.01  # paired with the model as given alone it looks as good
     assert at.merit[1:9] == pytest.approx(np.full(8, at.merit[1]))
-    assert at.merit[1] > 1.2 * at.merit[9]  # that ring of the model as given is one in nine of what all have there
+    assert at.merit[1] > 1.2 * at.merit[9]  # that ring of the model as given is one in ten of what all have there
     assert choose(unlucky, at, DESIGN.share).best in range(1, 9)
 
 
-def test_luck_of_the_leaders_is_charged_to_nobody():
-    random, fresh, leaders = np.random.default_rng(0), [], []
-    for _ in range(400):  # all are worth the same, the eight luckiest on the first cells get three times as many more
-        scores = [random.normal(size=10) for _ in range(33)]  # the last one comes after these were picked
-        for i in np.argsort([-own.mean() for own in scores[:-1]])[:8]:
-            scores[i] = np.concatenate([scores[i], random.normal(size=30)])
-        above = _above_usual(scores, np.full(33, True))
-        fresh.append(above[-1].mean())
-        leaders.append(np.mean([own.mean() for own in above if len(own) == 40]))
-    assert np.mean(fresh) == pytest.approx(0, abs=0.05)  # of a standard deviation of one score
-    # what is left is the luck that they had on a quarter of their cells
-    assert np.mean(leaders) == pytest.approx(0.25 * 1.27 / np.sqrt(10), abs=0.05)
+def bias_for_leaders(first, failing, spread=1.0):
+    """How much more than they are worth the leaders have over the others, by what is usual and by plain means of cells."""
+    random, found = np.random.default_rng(0), []
+    for _ in range(300):  # the eight best by their first cells are on three times as many more, easier than those
+        worth = spread * random.normal(size=32)
+        scores = [w + 0.6 * random.normal(size=first) for w in worth]
+        for i in range(failing):
+            scores[i] -= 10 * (random.random(first) < 0.4)
+        leaders = np.argsort([-own.mean() for own in scores])[:8]
+        for i in leaders:
+            scores[i] = np.concatenate([scores[i], 2 + worth[i] + 0.6 * random.normal(size=3 * first)])
+        later = np.mean([scores[i][first:] for i in leaders], 0)
+        usual = np.concatenate([np.mean([own[:first] for own in scores], 0), later])
+        others = [i for i in range(failing, 32) if i not in leaders]
+        for above in (_above_usual(scores, np.full(32, True)), [own - usual[: len(own)] for own in scores]):
+            error = np.array([own.mean() for own in above]) - worth
+            found.append(error[leaders].mean() - error[others].mean())
+    return np.reshape(found, (-1, 2)).mean(0)
+
+
+@pytest.mark.parametrize("first", [2, 10])
+@pytest.mark.parametrize("failing", [0, 6])
+def test_leaders_lose_nothing_by_being_compared_with_each_other_on_the_later_cells(first, failing):
+    ours, plain = bias_for_leaders(first, failing)
+    assert abs(ours) < 0.2
+    assert plain < -0.5
+
+
+def test_leaders_win_nothing_where_all_are_worth_the_same():
+    ours, _ = bias_for_leaders(10, 0, spread=0.0)
+    assert abs(ours) < 0.2
 
 
 def test_noise_is_the_variance_of_a_merit():

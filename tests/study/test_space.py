@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import regularity as rg
 from regularity.data import Data
+from regularity.study._search import planned
 from regularity.study._space import Dimension, brought, space_of
 
 RNG = np.random.default_rng(0)
@@ -104,10 +105,35 @@ def test_points_at_random_have_several_techniques_and_spread_over_each_range(see
         assert space.suggested(study.ask()) == pytest.approx(point)
 
 
-def test_points_of_one_program_stand_side_by_side():
+NAMED = [("as given", {}), ("plain", {})]
+
+
+@pytest.mark.parametrize(("at_once", "combinations"), [(2, 8), (5, 8), (30, 33)])
+def test_when_a_sampler_is_first_asked_combinations_have_been_told_of(at_once, combinations):
+    space = rg.Space({"l2": None, "dropout": None, "mixup": None})
+    found = planned(space, NAMED, 4, at_once, 0, True)
+    first = [found[number] for number in range(5 + combinations)]
+    assert [name for name, _ in first[:2]] == ["as given", "plain"]
+    assert [len(point) for _, point in first[2:5]] == [1, 1, 1]
+    assert all(len(point) > 1 for _, point in first[5:])
+    assert sorted(found)[5 + combinations :] == list(range(40, 46))
+    places = {d.key: d for d in space.dimensions}
+    later = [places[key].place(value) for n in range(40, 46) for key, value in found[n][1].items()]
+    assert later == pytest.approx([0.25] * 3 + [0.75] * 3)
+
+
+def test_a_sampler_of_the_users_draws_in_place_of_combinations():
+    space = rg.Space({"l2": None, "dropout": None})
+    assert list(planned(space, NAMED, 4, 30, 0, False)) == [0, 1, 2, 3, *range(40, 44)]
+
+
+def test_in_a_job_candidates_of_one_program_stand_side_by_side():
     space = rg.Space({"l2": None, "sam": None, "r_drop": None})
-    programs = [("sam" in point, "r_drop" in point) for point in space.combined(12, 0)]
-    assert len(set(programs)) == 1 + sum(a != b for a, b in itertools.pairwise(programs)) > 1
+    found = planned(space, NAMED[:1], 6, 2, 0, True)
+    assert found[0] == NAMED[0]
+    for job in ([found[n] for n in range(start, start + 6)] for start in (0, 6)):
+        programs = [("sam" in point, "r_drop" in point) for _, point in job]
+        assert len(set(programs)) == 1 + sum(a != b for a, b in itertools.pairwise(programs))
 
 
 def test_auto_takes_what_model_and_data_have_a_place_for():

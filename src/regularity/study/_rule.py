@@ -6,6 +6,7 @@ All the statistics of a search stand here; nothing trains.
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -160,16 +161,20 @@ def _above_usual(scores: Sequence[np.ndarray], finite: np.ndarray) -> list[np.nd
     Henderson, "Best linear unbiased estimation and prediction under a selection model", 1975.
     """
     known = [own for own, ok in zip(scores, finite, strict=True) if ok]
-    first, every = min(map(len, scores)), max(map(len, scores))
-    usual = known[0] if len(known) == 1 else np.zeros(every)
+    first, most = min(map(len, scores)), max(map(len, scores))
+    usual = known[0] if len(known) == 1 else np.zeros(most)
     if len(known) > 1:
-        values, there = np.zeros((2, len(known), every))
+        values, there = np.zeros((2, len(known), most))
         for i, own in enumerate(known):
             values[i, : len(own)], there[i, : len(own)] = own, 1
-        common = values[:, :first] - values[:, :first].mean(0)
+        # variances within candidates and between them, whatever a few that failed, on some cells or all, have
+        common = values[:, :first] - np.median(values[:, :first], 0)
         levels = common.mean(1)
-        within = float(np.mean((common - levels[:, None]) ** 2)) * first / max(first - 1, 1)
-        low, high = np.quantile(levels, [0.25, 0.75])  # whatever a few that failed have
+        squares = ((common - levels[:, None]) ** 2).sum(1)
+        within = (
+            float(np.median(squares)) / _usual_square(first - 1) * len(known) / (len(known) - 1) if first > 1 else 0.0
+        )
+        low, high = np.quantile(levels, [0.25, 0.75])
         between = max(((high - low) / 1.349) ** 2 - within / first, 0.0)
         # Henderson's equations, candidates eliminated
         kept = 1 / (there.sum(1) + (within / between if between > 0 else np.inf))
@@ -180,10 +185,18 @@ def _above_usual(scores: Sequence[np.ndarray], finite: np.ndarray) -> list[np.nd
     ]
 
 
+@cache
+def _usual_square(freedom: int) -> float:
+    """The median of the sum of so many squares of standard normal numbers, which is less than its mean."""
+    from scipy.stats import chi2
+
+    return float(chi2.median(freedom))
+
+
 def _means(values: np.ndarray, groups: Sequence[int], count: int) -> np.ndarray:
     """The mean of the values of each group, of (count,); NaN for a group without any."""
-    total, of = np.bincount(groups, values, count), np.bincount(groups, minlength=count)
-    return np.where(of > 0, total / np.maximum(of, 1), np.nan)
+    totals, counts = np.bincount(groups, values, count), np.bincount(groups, minlength=count)
+    return np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)
 
 
 def _paired(trial: Trial, epoch: int, base: Trial, at: int, design: Design, without: int | None) -> np.ndarray:
@@ -218,8 +231,6 @@ def _noise(
         rings: Different ones that each trial has: the more, the less noise.
         share: Held-out rows over training rows.
     """
-    from scipy.stats import chi2
-
     own, typical = np.full((2, len(above)), np.nan)
     seen = ~np.isnan(by_fold).all(0)
     centred = by_fold[:, seen] - np.nanmedian(by_fold[:, seen], 0)  # what is usual, whatever a few that failed have
@@ -233,7 +244,7 @@ def _noise(
             of_cells = _means(values, cells, max(cells) + 1)
             own[i] += of_cells.var(ddof=1) / len(of_cells) * rings[i]
         freedom = len(of_folds) - 1
-        typical[i] = own[i] / (chi2.median(freedom) / freedom)  # the median of few squares is less than their mean
+        typical[i] = own[i] * freedom / _usual_square(freedom)
     usual = np.nanmedian(typical) if np.isfinite(typical).any() else np.nan
     return (np.where(np.isfinite(own), own, usual) + usual) / 2 / np.array(rings)
 

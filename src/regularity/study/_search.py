@@ -40,19 +40,19 @@ from regularity.study._question import description, digest, kept_weights, scorer
 from regularity.study._records import Found, Judged, Settled
 from regularity.study._rule import Standing, Trial, choose, ruled_out, standing, weights_of
 from regularity.study._scores import check_on_folds, labels, proper, quiet_scorers, scoring
-from regularity.study._space import brought, space_of
+from regularity.study._space import Space, brought, space_of
 from regularity.study._store import Store, as_optunas, packed, quiet_optuna, unpacked
 from regularity.study._study import Study
 from regularity.study._unfinished import Unfinished
 from regularity.study._watch import Listener, Pace, Watch
 
+_Candidate = tuple[str, dict[str, Any]]  # name and point
+
 _EPOCHS = 50
 _BUDGET = 300.0  # seconds, when neither trials nor a budget are given
 _COMBINED = 8  # candidates of several techniques at random, at least, before the sampler learns from what it has seen
-_LATER, _OTHER_PLACES = (
-    40,
-    (0.25, 0.75),
-)  # from which candidate on, and where in its range, each is tried alone once more
+_LATER = 40  # the candidate from which on each technique is tried alone once more
+_OTHER_PLACES = (0.25, 0.75)  # where in its range
 _EXPECTED = 64  # candidates, about, where only a budget says how many
 _LEADERS = 8
 _RINGS = 4  # that a leader gets at most
@@ -280,7 +280,7 @@ class _Search:
         self.in_mirror: dict[int, int] = {}
         self.asked: dict[int, Any] = {}  # Optuna's trials, where there is a pruner
         self.own_sampler = sampler is None
-        self.planned: dict[int, tuple[str, dict[str, Any]]] = {}
+        self.planned: dict[int, _Candidate] = {}
         self.trainer: Any = None
         # who is to stop is not written with what is in training
         self.plan = replace(plan, checkpoints=None if self.prunes else store.folder)
@@ -320,7 +320,8 @@ class _Search:
             self.store.note("in_job", before)
         self.in_job, ahead = before
         self.in_sight = self.in_job * (ahead + 1)
-        self.planned = self._planned(self.in_job * ahead)
+        named = [("as given", {})] + ([("plain", {})] if brought(self.model) else [])
+        self.planned = planned(self.space, named, self.in_job, self.in_job * ahead, self.seed, self.own_sampler)
         asked = len(self.trials)
         while True:
             while len(self.waiting) < ahead and self._may_ask(asked, len(pool.lanes) * size):
@@ -386,20 +387,6 @@ class _Search:
         members = 4 * seeds * sum(len(cell.held) > 0 for cell in self.design.outer)
         choosing = (len(self.design.folds) + 1) * self.choosing
         return members * self._per_member + 0.5 * self.pace.compiling + choosing
-
-    def _planned(self, at_once: int) -> dict[int, tuple[str, dict[str, Any]]]:
-        """Names and points of candidates, by number, that no sampler is asked for.
-
-        As given, plain, each technique alone, and for the sampler of ours combinations: no fewer than it takes to have
-        something to learn from, with `at_once` in training. In a long search each technique alone at other strengths
-        comes later: the best of these is what the answer is compared with.
-        """
-        named = [("as given", {})] + ([("plain", {})] if brought(self.model) else [])
-        alone = list(self.space.singles(0.5))
-        many = max(_COMBINED, at_once - len(named) - len(alone)) if self.own_sampler else 0
-        first = [*named, *(("", point) for point in (*alone, *self.space.combined(many, self.seed)))]
-        later = [("", point) for place in _OTHER_PLACES for point in self.space.singles(place)]
-        return dict(enumerate(first)) | dict(enumerate(later, max(_LATER, len(first))))
 
     def _ask(self, asked: int, many: int) -> list[Trial]:
         job: list[Trial] = []
@@ -467,7 +454,8 @@ class _Search:
                     n_startup_trials=1, multivariate=True, group=True, constant_liar=True,
                     seed=(self.seed * 1_000_003 + number) % 2**32,
                 )  # fmt: skip
-                shared = {k: v for k, v in job[0].parameters.items() if k in self.space.apart()} if job else {}
+                of_job = job[0].parameters if job else {}
+                shared = {name: of_job[name] for key in self.space.apart() if (name := f"{key} on") in of_job}
                 if shared and number not in self.planned:
                     sampler = optuna.samplers.PartialFixedSampler(shared, sampler)
                 self.mirror.sampler = sampler
@@ -672,6 +660,33 @@ class _Search:
                     scores = [self._judged(i, e, c, n) for n in range(seeds)]
                     found[role][fold] = np.mean([score[s] for score in scores if score is not None])
         return found
+
+
+def planned(
+    space: Space, named: Sequence[_Candidate], in_job: int, at_once: int, seed: int, combine: bool
+) -> dict[int, _Candidate]:
+    """Names and points of the candidates that no sampler is asked for, by number.
+
+    Those with a name, each technique alone, and combinations: when the sampler is first asked, with `at_once` in training,
+    some of these have been told of, so that it has something to learn from. In a long search each technique alone at
+    other strengths comes later: the best of these is what the answer is compared with.
+
+    Args:
+        space: What is searched.
+        named: The candidates that have a name.
+        in_job: How many are asked for together; those of one program stand side by side in a job.
+        at_once: How many are in training.
+        seed: Sets the combinations.
+        combine: Whether there are any.
+    """
+    first = [*named, *(("", point) for point in space.singles(0.5))]
+    if combine:
+        many = _COMBINED + max(0, at_once - len(first))
+        first += [("", point) for point in space.combined(many, seed)]
+    jobs = [first[i : i + in_job] for i in range(0, len(first), in_job)]
+    first = [one for job in jobs for one in sorted(job, key=lambda one: [key in one[1] for key in space.apart()])]
+    later = [("", point) for place in _OTHER_PLACES for point in space.singles(place)]
+    return dict(enumerate(first)) | dict(enumerate(later, max(_LATER, len(first))))
 
 
 def _value(trial: Trial, ring: int) -> float:

@@ -164,24 +164,23 @@ class Space:
                 yield {dimension.key: dimension.strength(place), **_schedule(dimension, 0)}
 
     def combined(self, many: int, seed: int) -> list[dict[str, Any]]:
-        """Points at random, of two dimensions to all of them, spread over each range; those of one program side by side.
+        """Points at random, of two dimensions to all of them, spread over each range.
 
         McKay, Beckman and Conover, "A comparison of three methods for selecting values of input variables", 1979, for how
         they are spread.
         """
-        random, every = np.random.default_rng(seed), len(self.dimensions)
+        random, most = np.random.default_rng(seed), len(self.dimensions)
         points: list[dict[str, Any]] = [{} for _ in range(many)]
-        on = np.zeros((many, every), bool)
+        on = np.zeros((many, most), bool)
         for row in on:
-            row[random.choice(every, random.integers(min(2, every), every + 1), replace=False)] = True
+            row[random.choice(most, random.integers(min(2, most), most + 1), replace=False)] = True
         for i, dimension in enumerate(self.dimensions):
             those = np.flatnonzero(on[:, i])
             places = (random.permutation(len(those)) + random.random(len(those))) / max(len(those), 1)
             for n, place in zip(those, places, strict=True):
                 points[n][dimension.key] = dimension.strength(float(place))
                 points[n] |= _schedule(dimension, int(random.integers(len(dimension.schedules))))
-        apart = [d.key for d in self.dimensions if d.technique is not None and d.technique.apart]
-        return sorted(points, key=lambda point: [key in point for key in apart])
+        return points
 
     def suggested(self, trial: Any) -> dict[str, Any]:
         """The point that a trial of Optuna suggests."""
@@ -215,8 +214,8 @@ class Space:
         return parameters
 
     def apart(self) -> list[str]:
-        """Optuna's names for what makes a program of its own when on."""
-        return [f"{d.key} on" for d in self.dimensions if d.technique is not None and d.technique.apart]
+        """What makes a program of its own when on, by key."""
+        return [d.key for d in self.dimensions if d.technique is not None and d.technique.apart]
 
 
 def _schedule(dimension: Dimension, which: int) -> dict[str, str]:
