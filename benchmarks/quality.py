@@ -160,13 +160,12 @@ def asha(train: Problem, note: Note, budget: float) -> None:
         inside, held = split
         y = train.y
 
-        class Report(keras.callbacks.Callback):
-            def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-                tune.report({"accuracy": logs["val_accuracy"]})
-
+        report = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: tune.report({"accuracy": logs["val_accuracy"]})
+        )
         train.network(**config).fit(
             train.x[inside], y[inside], batch_size=BATCH, epochs=EPOCHS, validation_data=(train.x[held], y[held]),
-            verbose=0, callbacks=[Report()],
+            verbose=0, callbacks=[report],
         )  # fmt: skip
 
     best = [-np.inf]
