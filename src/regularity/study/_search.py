@@ -536,19 +536,27 @@ class _Search:
 
     def race(self, pool: Pool | Cluster) -> None:
         """Train the leaders on further rings; who falls behind by more than chance loses the rest."""
-        if self.seconds is not None:  # time, not the order of things, has decided who was raced before
-            for trial in self.trials:
-                while self._recall(trial, trial.rings):
-                    pass
-        if self.is_over:
-            return
-        named = [i for i, trial in enumerate(self.trials) if trial.name]
-        many = min(_LEADERS, max(2, len(self.trials) // 4))
-        expected = self._standing().expected
-        order = [i for i in np.argsort(-np.nan_to_num(expected, nan=-np.inf)) if np.isfinite(expected[i])]
-        leaders = list(dict.fromkeys([*named, *order[:many]]))  # the best first, after those with a name
-        if not order:
-            return  # `choose` says what is the matter
+        before = self.store.noted(f"race {len(self.trials)}")
+        if before is None or self.is_over:
+            if self.seconds is not None:  # time, not the order of things, has decided who was raced before
+                for trial in self.trials:
+                    while self._recall(trial, trial.rings):
+                        pass
+            if self.is_over:
+                return
+            many = min(_LEADERS, max(2, len(self.trials) // 4))
+            expected = self._standing().expected
+            order = [int(i) for i in np.argsort(-np.nan_to_num(expected, nan=-np.inf)) if np.isfinite(expected[i])]
+            if not order:
+                return  # `choose` says what is the matter
+            named = [i for i, trial in enumerate(self.trials) if trial.name]
+            leaders = list(dict.fromkeys([*named, *order[:many]]))  # the best first, after those with a name
+            before = {"leaders": leaders, "rings": [trial.rings for trial in self.trials]}
+            self.store.note(f"race {len(self.trials)}", before)
+        leaders, named = before["leaders"], [i for i, trial in enumerate(self.trials) if trial.name]
+        for trial, rings in zip(self.trials, before["rings"], strict=True):
+            while trial.rings < rings and self._recall(trial, trial.rings):
+                pass
         for ring in range(1, _RINGS):
             wanted = [self.trials[i] for i in leaders if self.trials[i].rings == ring]
             wanted = [trial for trial in wanted if not self._recall(trial, ring)]
