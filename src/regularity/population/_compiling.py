@@ -22,7 +22,7 @@ _LITTLE, _MUCH = 5e8, 5e9  # in small dense networks about a tenth of a second o
 def without_collecting() -> Iterator[None]:
     """Keep Python's garbage collector from its rounds while a program is traced.
 
-    Tracing makes a million objects and drops few of them in circles; the collector goes through all again and again.
+    Tracing makes many objects and drops few of them in circles; the collector goes through all again and again.
     """
     was_on = gc.isenabled()
     try:

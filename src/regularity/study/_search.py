@@ -536,6 +536,7 @@ class _Search:
 
     def race(self, pool: Pool | Cluster) -> None:
         """Train the leaders on further rings; who falls behind by more than chance loses the rest."""
+        named = [i for i, trial in enumerate(self.trials) if trial.name]
         before = self.store.noted(f"race {len(self.trials)}")
         if before is None or self.is_over:
             if self.seconds is not None:  # time, not the order of things, has decided who was raced before
@@ -549,11 +550,10 @@ class _Search:
             order = [int(i) for i in np.argsort(-np.nan_to_num(expected, nan=-np.inf)) if np.isfinite(expected[i])]
             if not order:
                 return  # `choose` says what is the matter
-            named = [i for i, trial in enumerate(self.trials) if trial.name]
             leaders = list(dict.fromkeys([*named, *order[:many]]))  # the best first, after those with a name
             before = {"leaders": leaders, "rings": [trial.rings for trial in self.trials]}
             self.store.note(f"race {len(self.trials)}", before)
-        leaders, named = before["leaders"], [i for i, trial in enumerate(self.trials) if trial.name]
+        leaders = before["leaders"]
         for trial, rings in zip(self.trials, before["rings"], strict=True):
             while trial.rings < rings and self._recall(trial, trial.rings):
                 pass
