@@ -22,12 +22,12 @@ from regularity.population._train import (
     checked_init,
     checked_seeds,
     strengths_for,
-    train,
 )
 from regularity.recipe import Recipe, sites_of
 from regularity.recipe._sites import resolve
 from regularity.study._choosing import Choice, choose, epochs_by_mean_curve, paired_error
 from regularity.study._folds import checked_seed, data_and_splits
+from regularity.study._refit import refit
 from regularity.study._scores import Scoring, check_on_folds, quiet_scorers, scoring
 
 _DECADES = 4  # how far below its top a path goes
@@ -93,9 +93,11 @@ class Path:
     off: Point
     best: Point
     one_se: Point
-    _curves: np.ndarray = field(repr=False)
+    _unseen: np.ndarray = field(repr=False)  # of the answer, on each fold
     _model: Any = field(repr=False)
     _data: Data = field(repr=False)
+    _score: Any = field(repr=False)
+    _seed: int = field(repr=False)
     _fit: Mapping[str, Any] = field(repr=False)
 
     @property
@@ -117,9 +119,10 @@ class Path:
     def model(self) -> keras.Model:
         """The answer, trained on all rows, as plain Keras.
 
-        Trained when this is first read, so read it before you change the model that the path was made of.
+        Trained when this is first read, so read it before you change the model that the path was made of. Where a seed
+        ruins the network, another is drawn, with a warning, as in `Study.model`.
         """
-        return train(self._model, self._data.x, self._data.y, [self.one_se.recipe], **self._fit)[0].model
+        return refit(self._model, self._data, self.one_se.recipe, self._score, self._unseen, self._seed, self._fit)
 
     def plot(self, ax: Any = None) -> Any:
         """Draw score and weight norm over strength, with both choices marked.
@@ -293,7 +296,6 @@ def path(
         )
     outcomes = train_all(recipes, splits, member_seeds)
     fit = {
-        "seeds": [member_seeds[0]],
         "batch_size": plan.batch_size,
         "init": init,
         "sample_weight": data.sample_weight,
@@ -312,6 +314,7 @@ def path(
         validation_data is None,
         model,
         data,
+        member_seeds[0],
         fit,
     )
 
@@ -413,6 +416,7 @@ def _to_path(
     folded: bool,
     model: Any,
     data: Data,
+    seed: int,
     fit: Mapping[str, Any],
 ) -> Path:
     held_curves = _curves(outcomes, seeds if folded else 1, "held_out")
@@ -469,8 +473,10 @@ def _to_path(
         points[names.index("off")],
         points[choice.best],
         points[choice.answer],
-        held_curves,
+        held[choice.answer],
         model,
         data,
+        judge.score,
+        seed,
         fit,
     )

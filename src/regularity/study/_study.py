@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 
 from regularity import _keras
-from regularity.population._train import Member, checked_count, train
+from regularity.population._train import Member, checked_count
 from regularity.recipe import Recipe
 from regularity.study._ablation import Ablation, ablate
 from regularity.study._choosing import paired_error
 from regularity.study._evidence import Evidence
 from regularity.study._records import Found, Settled
+from regularity.study._refit import refit
 from regularity.study._rule import helps, interval
 
 _NAMES = {"answer": "chosen", "as given": "as given", "plain": "plain", "single": "best single technique"}
@@ -204,10 +205,13 @@ class Study:
     def model(self) -> keras.Model:
         """The answer, trained on all rows, as plain Keras.
 
-        Trained when this is first read, so read it before you change the model that the search was made of.
+        Trained when this is first read, so read it before you change the model that the search was made of. A network that
+        is worse on these rows than those of the folds on rows that they never saw has been ruined by its seed: another is
+        drawn, up to two times, with a warning.
         """
-        fit: dict[str, Any] = {**self._fit, "seeds": [self._settled.seed * 1_000_003 % 2**31]}
-        return train(self._model, self._settled.data.x, self._settled.data.y, [self.recipe], **fit)[0].model
+        settled, unseen = self._settled, self._found.judged.scores["answer" if self.verdict == "helps" else "as given"]
+        seed, score = settled.seed * 1_000_003 % 2**31, settled.plan.scores[0]
+        return refit(self._model, settled.data, self.recipe, score, unseen, seed, self._fit)
 
     def ensemble(self) -> keras.Model:
         """The fold models of the best recipe, their outputs averaged, as one plain Keras model.
