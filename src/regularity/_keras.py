@@ -453,6 +453,18 @@ def learning_rate_variable(optimizer: Any) -> Any:
     return rate
 
 
+def why_no_cycles(model: Any) -> str | None:
+    """Why the learning rate of `model` can't rise and fall, or its outputs be a mean of several networks', or None (`_learning_rate`, `_call_has_training_arg`)."""
+    rate = innermost(model.optimizer)._learning_rate
+    if not isinstance(rate, keras.Variable):
+        return f"its learning rate follows the schedule {type(rate).__name__}: compile it with a constant one."
+    if not getattr(model, "inputs", None):
+        return f"{type(model).__name__} does not say what its inputs are: build it as Functional or Sequential."
+    if not model._call_has_training_arg:
+        return f"the `call` of {type(model).__name__} takes no `training`, by which it would know when to put out the mean."
+    return None
+
+
 def decays(optimizer: Any, variable: Any) -> bool:
     """Whether the optimizer's own weight decay reaches `variable` (`_use_weight_decay`)."""
     return optimizer.weight_decay is not None and optimizer._use_weight_decay(variable)

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from regularity.catalogue import activations, batch, gradient, targets, update, weights
 from regularity.catalogue._schedules import SCHEDULES
-from regularity.catalogue._technique import HidesStrengths, Technique, add_strength, checked_strength
+from regularity.catalogue._technique import HidesStrengths, SavedVariables, Technique, add_strength, checked_strength
 
 CATALOGUE: Mapping[str, Technique] = MappingProxyType(
     {t.name: t for module in (batch, activations, targets, weights, gradient, update) for t in module.TECHNIQUES}
@@ -27,4 +27,13 @@ def techniques() -> Mapping[str, Technique]:
     return CATALOGUE
 
 
-__all__ = ["CATALOGUE", "SCHEDULES", "HidesStrengths", "Technique", "add_strength", "checked_strength", "techniques"]
+__all__ = [
+    "CATALOGUE",
+    "SCHEDULES",
+    "HidesStrengths",
+    "SavedVariables",
+    "Technique",
+    "add_strength",
+    "checked_strength",
+    "techniques",
+]

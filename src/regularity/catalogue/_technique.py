@@ -42,9 +42,11 @@ Place = Literal["batch", "activations", "targets", "weights", "gradient", "updat
 #                                                                                        learning_rate) -> variable, held
 #   constraint variables are put right after the step                           function(variable, strength, axis)
 #   average    averages of the weights take their place in the end              function(strength, step, begin, length)
+#   cycle      the learning rate falls in cycles, whose ends are kept           function(strength, step, begin, length)
+#                                                                                        -> share of the rate, number of the cycle
 Hook = Literal[
     "batch", "structure", "layer", "branch", "around", "join", "output", "cell", "attention", "hidden", "mask", "targets", "rows", "twice", "penalty", "adversary", "slope", "perturb",
-    "noise", "gradients", "decay", "anchor", "after", "constraint", "average"
+    "noise", "gradients", "decay", "anchor", "after", "constraint", "average", "cycle"
 ]  # fmt: skip
 
 
@@ -275,25 +277,25 @@ class HidesStrengths(keras.layers.Layer):
         return [*super().variables, *self.__dict__.get("_strengths", {}).values()]
 
     @cached_property
-    def saved_strengths(self) -> "_SavedStrengths":
+    def saved_strengths(self) -> "SavedVariables":
         """What Keras finds and saves, as it does any layer that it finds as an attribute."""
-        return _SavedStrengths(lambda: self.__dict__.get("_strengths", {}))
+        return SavedVariables(lambda: self.__dict__.get("_strengths", {}))
 
 
-class _SavedStrengths(keras.layers.Layer):
-    """The strengths of a layer as a file has them, by name."""
+class SavedVariables(keras.layers.Layer):
+    """Variables that no weight of Keras's is, as a file has them, by name."""
 
-    def __init__(self, strengths: Callable[[], dict[str, keras.Variable]]) -> None:
+    def __init__(self, held: Callable[[], dict[str, keras.Variable]]) -> None:
         super().__init__()
-        self.strengths = strengths  # a call, since the variables stay those of the layer that they steer
+        self.held = held  # a call, since the variables stay those of the layer that they belong to
 
     def save_own_variables(self, store: Any) -> None:
-        for name, variable in self.strengths().items():
+        for name, variable in self.held().items():
             store[_in_files(name)] = variable
 
     def load_own_variables(self, store: Any) -> None:
         names = set(store.keys())  # none in a file of the stock model, or for an instance shared when it was saved
-        for name, variable in self.strengths().items():
+        for name, variable in self.held().items():
             if _in_files(name) in names:
                 variable.assign(store[_in_files(name)])
 

@@ -83,6 +83,17 @@ def swa(share: Any, step: Any, begin: Any, length: Any) -> Any:
     return 1.0 - 1.0 / n
 
 
+# Ends of cycles that are kept.
+SNAPSHOTS = 5
+
+
+def snapshots(strength: Any, step: Any, begin: Any, length: Any) -> tuple[Any, Any]:
+    """The share of the learning rate, `1 - strength * (1 - cos(pi * t)) / 2` with `t` from 0 to 1 in each of five cycles; and which cycle it is."""
+    cycles = SNAPSHOTS * (step - begin) / ops.maximum(length, 1.0)
+    number = ops.floor(cycles)
+    return 1.0 - strength * (1.0 - ops.cos(math.pi * (cycles - number))) / 2.0, number
+
+
 def _own_average(model: Any) -> float | None:
     optimizer = _keras.innermost(model.optimizer)
     return float(optimizer.ema_momentum) if optimizer.use_ema else None
@@ -97,6 +108,10 @@ def _refuses_average(model: Any) -> str | None:
     if _own_average(model) is not None:
         return "its optimizer averages weights already (use_ema=True): compile it without, or use the technique 'ema'."
     return None
+
+
+def _refuses_snapshots(model: Any) -> str | None:
+    return _keras.why_not_the_step(model) or _keras.why_no_cycles(model)
 
 
 TECHNIQUES = (
@@ -237,5 +252,24 @@ TECHNIQUES = (
         function=swa,
         refuses=_refuses_average,
         of_length=True,
+    ),
+    Technique(
+        name="snapshots",
+        place="update",
+        hook="cycle",
+        summary="Lets the learning rate fall to zero five times, and averages the outputs of the five networks that are there at the ends.",
+        helps="One network's outputs depend on chance, and training is long enough to come near a minimum five times.",
+        hurts="Training is short, or the network that is used must be small: it is five networks.",
+        unit="share of the learning rate by which it falls in each cycle; 1 is the paper's",
+        limits=(0.0, 1.0),
+        range=(0.0, 1.0),
+        scale="linear",
+        acts_on="all trainable weights, and the statistics of batch normalization",
+        at_inference="the mean of the outputs of the five networks, each as training left it at the end of a cycle",
+        paper="Huang et al. 2017, Snapshot ensembles: train 1, get M for free",
+        function=snapshots,
+        refuses=_refuses_snapshots,
+        of_length=True,
+        cost=2.0,
     ),
 )

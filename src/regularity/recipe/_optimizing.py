@@ -79,7 +79,7 @@ def take_over(
         numbers[key] = keras.Variable(float(number_of(name)), dtype="float32", trainable=False, name="schedule")
         setattr(optimizer, f"regularity_schedule_{n}", numbers[key])
     clock = None
-    if by_hook["average"] or schedules:
+    if by_hook["average"] or schedules or any(CATALOGUE[site.technique].hook == "cycle" for site in sites):
         clock = keras.Variable([0.0, 0.0], dtype="float32", trainable=False, name="clock")
         optimizer.regularity_clock = clock
     if by_hook["average"]:

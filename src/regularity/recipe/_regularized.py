@@ -1,8 +1,9 @@
 """The model that a recipe makes: the user's, built anew, with strengths as weights; and the way back to plain Keras."""
 
+import inspect
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -10,7 +11,8 @@ import keras
 import numpy as np
 
 from regularity import _keras
-from regularity.catalogue import CATALOGUE, HidesStrengths, add_strength
+from regularity.catalogue import CATALOGUE, HidesStrengths, SavedVariables, add_strength
+from regularity.catalogue.update import SNAPSHOTS
 from regularity.catalogue.weights import stock_penalty
 from regularity.recipe._optimizing import constrained_axes, take_over
 from regularity.recipe._sites import (
@@ -42,6 +44,16 @@ class Regularized(TrainingStep, HidesStrengths):
         Where the strength in a recipe is a bound, as that of `max_norm`, this one is 1 / bound, and 0 is 'off'.
         """
         return dict(self.__dict__["regularity_strengths"])
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        return [*super().variables, *(held for kept in self.__dict__.get("_snapshots", ()) for _, held in kept)]
+
+    @cached_property
+    def saved_snapshots(self) -> SavedVariables:
+        """What Keras finds and saves of weights that are kept beside those in training."""
+        held = {f"{n}/{i}": h for n, kept in enumerate(self.__dict__["_snapshots"]) for i, (_, h) in enumerate(kept)}
+        return SavedVariables(lambda: held)
 
     def to_keras(self) -> keras.Model:
         """Return the model as plain Keras, with the same weights and stock objects in place of ours.
@@ -167,6 +179,7 @@ def regularize(
         _strengths={},
         _generators={},
         _in_step=[],
+        _snapshots=[],
         _constraints={},
         _was_compiled=False,
         _initializers=initializers,
@@ -184,6 +197,8 @@ def regularize(
             applied.__dict__["_in_step"].append(Acting(technique, strength, generator))
             if technique.hook == "hidden":
                 _add_mixing(applied, layers, narrows(model))
+            if technique.hook == "cycle":
+                _add_snapshots(applied)
     applied.__dict__["regularity_strengths"].update(applied.__dict__["_strengths"])
     copy_state(model, applied)
     if compiled:
@@ -194,6 +209,9 @@ def regularize(
     if seed is not None:
         for (_, generator), state in zip(_keras.seed_generators(applied), seed_states(applied, [seed]), strict=True):
             generator.state.assign(state[0])
+    for kept in applied.__dict__["_snapshots"]:
+        for variable, held in kept:
+            held.assign(keras.ops.convert_to_numpy(variable))  # a copy, as in `copy_state`
     return applied
 
 
@@ -434,11 +452,12 @@ def matching(source: Any, target: Any) -> list[tuple[Any, Any]]:
 
 
 def as_given(applied: Any) -> list[Any]:
-    """The weights of a regularized model, in the order in which the user's model has them, and then those of layers put in."""
+    """The weights of a regularized model, in the order in which the user's model has them, then those of layers put in and snapshots."""
     layers, names = dict(_keras.walk(applied)), put_in_names(applied.__dict__["_given"](), applied.__dict__["_sites"])
     added = [weight for path in names.values() for weight in layers[path].weights]
     theirs = {id(given): ours for given, ours in matching(applied.__dict__["_given"](), applied)}
-    return [*(theirs[id(given)] for given in applied.__dict__["_given"]().weights), *added]
+    kept = [held for kept in applied.__dict__.get("_snapshots", ()) for _, held in kept]
+    return [*(theirs[id(given)] for given in applied.__dict__["_given"]().weights), *added, *kept]
 
 
 def _add_penalties(applied: Any, layers: Mapping[str, Any], sites: Sequence[Site], values: Mapping[str, float]) -> None:
@@ -550,6 +569,32 @@ def _add_mixing(applied: Any, layers: Mapping[str, Any], paths: Sequence[str]) -
 
     for path in paths:
         mix_behind(path)
+
+
+def _add_snapshots(applied: Any) -> None:
+    """Have a model hold its weights several times, and put out the mean of what these put out where it does not train."""
+    statistics = _keras.batch_statistics(applied)
+    variables = [v for v in as_given(applied) if v.trainable or id(v) in statistics]
+    for n in range(SNAPSHOTS):
+        with keras.name_scope(f"{applied.name}_snapshot_{n}"):
+            held = [
+                keras.Variable(np.zeros(v.shape), dtype=v.dtype, trainable=False, name=v.path.replace("/", "_"))
+                for v in variables
+            ]
+        applied.__dict__["_snapshots"].append(list(zip(variables, held, strict=True)))
+
+    signature = inspect.signature(applied.call)
+
+    def averaged(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if signature.bind_partial(*args, **kwargs).arguments.get("training"):
+            return call(*args, **kwargs)
+        outputs = []
+        for kept in applied.__dict__["_snapshots"]:
+            with _keras.other_values([(variable, held.value) for variable, held in kept]):
+                outputs.append(call(*args, **kwargs))
+        return keras.tree.map_structure(lambda *each: sum(each) / len(each), *outputs)
+
+    _keras.wrap_call(applied, averaged)
 
 
 def _mask(layer: Any, masks: Sequence[tuple[Any, Callable[..., Any], keras.Variable, Any]]) -> None:
@@ -664,6 +709,15 @@ def draw_fresh(applied: Any, seed: int | None) -> None:
 
 
 def _to_keras(applied: Any) -> keras.Model:
+    cycles = [site.key for site in applied.__dict__["_sites"] if CATALOGUE[site.technique].hook == "cycle"]
+    if not any(float(applied.strengths[key]) for key in cycles):
+        return _one_plain(applied)
+    to_numpy = keras.ops.convert_to_numpy
+    each = [{id(variable): to_numpy(held) for variable, held in kept} for kept in applied.__dict__["_snapshots"]]
+    return _keras.average_of([_one_plain(applied, instead) for instead in each], applied.__dict__["_given"]())
+
+
+def _one_plain(applied: Any, instead: Mapping[int, np.ndarray] = MappingProxyType({})) -> keras.Model:
     given, sites = applied.__dict__["_given"](), applied.__dict__["_sites"]
     values = {key: as_number(variable) for key, variable in applied.strengths.items()}
     names = put_in_names(given, sites)
@@ -709,7 +763,7 @@ def _to_keras(applied: Any) -> keras.Model:
         elif CATALOGUE[site.technique].hook in ("penalty", "output"):
             name = site.technique.removeprefix("activity_")
             penalties.setdefault((site.kind, site.path), {})[name] = values[site.key]
-    copy_state(applied, plain)
+    copy_state(applied, plain, instead)
     for site in sites:
         fold = CATALOGUE[site.technique].fold
         if fold is None or (site.kind == "after" and not values[site.key]):

@@ -74,6 +74,8 @@ def _is_stock(applied: Any, plain: Any) -> bool:
     names, wanted = _put_in(applied), {}
     for site in applied.__dict__["_sites"]:
         technique, value = CATALOGUE[site.technique], _sites.as_number(applied.strengths[site.key])
+        if technique.hook == "cycle" and value:
+            return False
         if technique.hook == "average" and value and _keras.batch_statistics(plain):
             return False  # Keras leaves the statistics of batch normalization as they are
         if technique.hook in ("layer", "cell", "attention") and value >= technique.limits[1]:
