@@ -541,8 +541,21 @@ def metrics_result(model: Any, values: list[Any]) -> dict[str, Any]:
         return model.get_metrics_result()
 
 
-def average_of(members: Sequence[Any], model: Any) -> Any:
-    """One model whose outputs are the mean of those of plain models of one architecture, compiled as `model` was."""
+def mean_of(outputs: Sequence[Any]) -> Any:
+    """The mean of what several calls of a model put out, with the masks of the first (`masking`)."""
+
+    def mean(*each: Any) -> Any:
+        found = sum(each) / len(each)
+        mask = masking.get_keras_mask(each[0])
+        if mask is not None:
+            masking.set_keras_mask(found, mask)
+        return found
+
+    return keras.tree.map_structure(mean, *outputs)
+
+
+def average_of(members: Sequence[Any], model: Any, like: Any = None) -> Any:
+    """One model whose outputs are the mean of those of plain models, made of `model` and compiled as it was, or as `like`."""
     if not getattr(model, "inputs", None):
         raise ValueError(
             f"Expected a model that says what its inputs are, to put several into one. Received: {type(model).__name__}, "
@@ -559,10 +572,21 @@ def average_of(members: Sequence[Any], model: Any) -> Any:
     for number, member in enumerate(members):
         member.name = f"{member.name}_{number}"
         outputs.append(member(inputs))
-    if len(outputs) > 1:
-        outputs = [keras.tree.map_structure(lambda *each: keras.layers.Average()(list(each)), *outputs)]
+    if len(outputs) > 1:  # by the names that losses and metrics may be given for, in the precision that they have
+        names = getattr(model, "output_names", None) or [None]
+        each = [keras.tree.flatten(output) for output in outputs]
+        means = [
+            keras.layers.Average(name=name, dtype=same[0].dtype)(same)
+            for name, *same in zip(
+                names if len(set(names)) == len(each[0]) else [None] * len(each[0]), *each, strict=True
+            )
+        ]
+        outputs = [keras.tree.pack_sequence_as(outputs[0], means)]
     average = keras.Model(inputs, outputs[0], name=f"{model.name}_ensemble")
-    compile_like(average, model)
+    compile_like(average, like or model)
+    if like is not None:
+        left_out = [v for each in members for v in each.trainable_variables if not decays(each.optimizer, v)]
+        innermost(average.optimizer).exclude_from_weight_decay(var_list=left_out)
     average.optimizer.build(average.trainable_variables)  # else Keras warns of it when a file of it is loaded
     return average
 

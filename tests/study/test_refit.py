@@ -33,10 +33,10 @@ def alive():
     return [r2(member.model) > 0.5 for member in rg.train(network(), X, Y, seeds=24, epochs=30, **FIT)]
 
 
-def refitted(seed, unseen=(0.9, 0.92, 0.95, 0.93, -0.01), score=None):
-    data = Data(X, Y[:, None])
-    how = scoring(network(), data, score).score
-    return refit(network(), data, rg.Recipe({"epochs": 30}), how, np.array(unseen), seed, FIT)
+def refitted(seed, unseen=(0.9, 0.92, 0.95, 0.93, -0.01), score=None, model=None):
+    data, model = Data(X, Y[:, None]), model or network()
+    how = scoring(model, data, score).score
+    return refit(model, data, rg.Recipe({"epochs": 30}), how, np.array(unseen), np.arange(len(X)), seed, FIT)
 
 
 def of_seed(seed):
@@ -74,6 +74,35 @@ def test_folds_that_do_not_tell_raise_no_alarm(alive):
         warnings.simplefilter("error", UserWarning)
         for unseen in [(np.nan, 0.9), (0.9, 0.4, 0.1), (0.2, -0.3, 0.1, 0.0, -0.1)]:
             refitted(alive.index(False), unseen)
+
+
+@pytest.mark.parametrize("changed", ["sum", "penalty on outputs"])
+def test_a_loss_is_compared_with_losses_of_rows_without_penalties_whatever_the_reduction(alive, changed):
+    model = network()
+    if changed == "sum":
+        model.compile(keras.optimizers.Adam(0.005), keras.losses.MeanSquaredError(reduction="sum"))
+    else:
+        model.layers[0].activity_regularizer = keras.regularizers.L2(0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        refitted(alive.index(True), (-0.3, -0.31, -0.29, -0.3, -0.35), "loss", model)
+
+
+def test_rows_that_no_fold_held_out_raise_no_alarm():
+    """Labels of training rows are wrong half of the time, those of validation rows never."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(300, 4)).astype("float32")
+    y = (x[:, 0] > 0).astype(int)
+    y[:200] ^= random.random(200) < 0.35
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, "sigmoid")], name="net")
+    model.compile(keras.optimizers.Adam(0.05), "binary_crossentropy")
+    validation = (x[200:], y[200:])
+    fit = {"strengths": [0.01], "epochs": 10, "validation_data": validation, "verbose": 0}
+    path = rg.path(model, x[:200], y[:200], technique="l2", **fit)
+    assert path.one_se.score > 0.8
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert path.model.evaluate(x[:200], y[:200], verbose=0) > 0.5
 
 
 def test_a_search_says_so_too():

@@ -1,4 +1,4 @@
-"""Normal numbers as `keras.random.normal` draws them, to 2e-5, on JAX for half of what they cost there.
+"""Normal numbers as `keras.random.normal` draws them, to 3e-5, on JAX for half of what they cost there.
 
 In a small network's step they are a quarter of the work: the inverse of the error function takes a logarithm that is exact
 for all numbers and two polynomials. Here both are one of each, for single precision and the numbers that occur.

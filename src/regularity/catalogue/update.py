@@ -89,7 +89,8 @@ SNAPSHOTS = 5
 
 def snapshots(strength: Any, step: Any, begin: Any, length: Any) -> tuple[Any, Any]:
     """The share of the learning rate, `1 - strength * (1 - cos(pi * t)) / 2` with `t` from 0 to 1 in each of five cycles; and which cycle it is."""
-    cycles = SNAPSHOTS * (step - begin) / ops.maximum(length, 1.0)
+    # of a length that nobody has said, as by `train_on_batch`, it is always the beginning
+    cycles = ops.where(length > 0, SNAPSHOTS * (step - begin) / ops.maximum(length, 1.0), 0.0)
     number = ops.floor(cycles)
     return 1.0 - strength * (1.0 - ops.cos(math.pi * (cycles - number))) / 2.0, number
 

@@ -158,6 +158,11 @@ class Program:
             for (variable, _), values in zip(self._drawn, self._draw(seeds), strict=True):
                 group, i = where[id(variable)]
                 state[group][i] = values
+        for kept in self.model.__dict__["_snapshots"]:
+            for variable, held in kept:
+                if id(variable) in where:  # else it is the same for all, and held already
+                    (group, i), (of, j) = where[id(held)], where[id(variable)]
+                    state[group][i] = state[of][j].copy()
         return state
 
     def shapes(self, members: int, device: Any) -> State:

@@ -55,6 +55,16 @@ class Regularized(TrainingStep, HidesStrengths):
         held = {f"{n}/{i}": h for n, kept in enumerate(self.__dict__["_snapshots"]) for i, (_, h) in enumerate(kept)}
         return SavedVariables(lambda: held)
 
+    def _forget_snapshots(self) -> None:
+        """Have the model put out what its weights put out."""
+        for kept in self.__dict__.get("_snapshots", ()):
+            for variable, held in kept:
+                held.assign(keras.ops.convert_to_numpy(variable))  # a copy, as in `copy_state`
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        super().set_weights(weights)
+        self._forget_snapshots()
+
     def to_keras(self) -> keras.Model:
         """Return the model as plain Keras, with the same weights and stock objects in place of ours.
 
@@ -209,9 +219,7 @@ def regularize(
     if seed is not None:
         for (_, generator), state in zip(_keras.seed_generators(applied), seed_states(applied, [seed]), strict=True):
             generator.state.assign(state[0])
-    for kept in applied.__dict__["_snapshots"]:
-        for variable, held in kept:
-            held.assign(keras.ops.convert_to_numpy(variable))  # a copy, as in `copy_state`
+    applied._forget_snapshots()
     return applied
 
 
@@ -573,8 +581,9 @@ def _add_mixing(applied: Any, layers: Mapping[str, Any], paths: Sequence[str]) -
 
 def _add_snapshots(applied: Any) -> None:
     """Have a model hold its weights several times, and put out the mean of what these put out where it does not train."""
-    statistics = _keras.batch_statistics(applied)
-    variables = [v for v in as_given(applied) if v.trainable or id(v) in statistics]
+    layers = [layer for layer in (applied, *(layer for _, layer in _keras.walk(applied))) if layer.trainable]
+    changing = {id(v) for layer in layers for v in _keras.own_variables(layer)}  # trained, or statistics of what passes
+    variables = [v for v in as_given(applied) if id(v) in changing]
     for n in range(SNAPSHOTS):
         with keras.name_scope(f"{applied.name}_snapshot_{n}"):
             held = [
@@ -592,7 +601,7 @@ def _add_snapshots(applied: Any) -> None:
         for kept in applied.__dict__["_snapshots"]:
             with _keras.other_values([(variable, held.value) for variable, held in kept]):
                 outputs.append(call(*args, **kwargs))
-        return keras.tree.map_structure(lambda *each: sum(each) / len(each), *outputs)
+        return _keras.mean_of(outputs)
 
     _keras.wrap_call(applied, averaged)
 
@@ -713,11 +722,16 @@ def _to_keras(applied: Any) -> keras.Model:
     if not any(float(applied.strengths[key]) for key in cycles):
         return _one_plain(applied)
     to_numpy = keras.ops.convert_to_numpy
-    each = [{id(variable): to_numpy(held) for variable, held in kept} for kept in applied.__dict__["_snapshots"]]
-    return _keras.average_of([_one_plain(applied, instead) for instead in each], applied.__dict__["_given"]())
+    kept = applied.__dict__["_snapshots"]
+    each = [{id(variable): to_numpy(held) for variable, held in one} for one in kept]
+    members = [_one_plain(applied, instead, 1 / len(kept)) for instead in each]
+    return _keras.average_of(members, applied.__dict__["_given"](), members[0])
 
 
-def _one_plain(applied: Any, instead: Mapping[int, np.ndarray] = MappingProxyType({})) -> keras.Model:
+def _one_plain(
+    applied: Any, instead: Mapping[int, np.ndarray] = MappingProxyType({}), share: float = 1.0
+) -> keras.Model:
+    """The model as plain Keras, with other values `instead` of those of some variables, and that share of the penalties."""
     given, sites = applied.__dict__["_given"](), applied.__dict__["_sites"]
     values = {key: as_number(variable) for key, variable in applied.strengths.items()}
     names = put_in_names(given, sites)
@@ -762,7 +776,7 @@ def _one_plain(applied: Any, instead: Mapping[int, np.ndarray] = MappingProxyTyp
             _keras.set_cell_dropout(cell, {CATALOGUE[site.technique].stock[type(cell)]: values[site.key]})
         elif CATALOGUE[site.technique].hook in ("penalty", "output"):
             name = site.technique.removeprefix("activity_")
-            penalties.setdefault((site.kind, site.path), {})[name] = values[site.key]
+            penalties.setdefault((site.kind, site.path), {})[name] = share * values[site.key]
     copy_state(applied, plain, instead)
     for site in sites:
         fold = CATALOGUE[site.technique].fold

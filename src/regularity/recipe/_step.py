@@ -68,14 +68,48 @@ class TrainingStep:
             places = [id(v) for v in self.optimizer.variables]  # type: ignore[attr-defined]
             step = optimizer[places.index(id(_keras.batches_seen(self.optimizer)))]  # type: ignore[attr-defined]
             with self._noting(step=keras.ops.cast(step, "float32")):
-                return self._step_at_strengths(*arguments)
-        return self._step_at_strengths(*arguments)
+                return self._step_of_cycle(*arguments)
+        return self._step_of_cycle(*arguments)
+
+    def _step_of_cycle(self, *arguments: Any) -> Any:
+        """Place 'update': the learning rate falls within each cycle, at whose end weights are kept beside those in training."""
+        cycles = self._acting("cycle")
+        if not cycles:
+            return self._step_at_strengths(*arguments)
+        ((technique, strength, _),), (state, data) = cycles, arguments
+        optimizer: Any = self.optimizer  # type: ignore[attr-defined]
+        variables = (self.trainable_variables, self.non_trainable_variables, optimizer.variables)  # type: ignore[attr-defined]
+        places = {id(v): (g, i) for g, group in enumerate(variables) for i, v in enumerate(group)}
+
+        def read(state: Any, variable: Any) -> Any:
+            group, i = places[id(variable)]
+            return state[group][i]
+
+        step = keras.ops.cast(read(state, _keras.batches_seen(optimizer)), "float32")
+        depth = read(self._at_their_strengths(state), strength)
+        share, number = technique.function(depth, step, *keras.ops.unstack(read(state, self.__dict__["_clock"])))
+        rate = _keras.learning_rate_variable(optimizer)
+        _, at = places[id(rate)]
+        falling = list(state[2])
+        falling[at] = falling[at] * keras.ops.cast(share, falling[at].dtype)
+        logs, new = self._step_at_strengths((state[0], state[1], falling, *state[3:]), data)
+        groups = list(map(list, new))
+        groups[2][at] = state[2][at]
+        averages = dict(zip(map(id, variables[0]), _keras.averages(optimizer) or variables[0], strict=True))
+        for n, kept in enumerate(self.__dict__["_snapshots"]):
+            under_way = keras.ops.logical_or(number <= n, read(state, strength) == 0)
+            for variable, held in kept:
+                _, i = places[id(held)]
+                average = averages.get(id(variable))
+                now = read(new, variable if average is None else average)
+                groups[1][i] = keras.ops.where(under_way, now, groups[1][i])
+        return logs, tuple(groups)
 
     def _step_at_strengths(self, *arguments: Any) -> Any:
         if not self.__dict__.get("_scheduled"):
-            return self._step_of_cycle(*arguments)
+            return self._step_on_rows(*arguments)
         state, data = arguments
-        logs, new = self._step_of_cycle(self._at_their_strengths(state), data)
+        logs, new = self._step_on_rows(self._at_their_strengths(state), data)
         return logs, self._at_their_strengths(new, state)
 
     def _at_their_strengths(self, state: Any, before: Any = None) -> Any:
@@ -98,39 +132,6 @@ class TrainingStep:
                 read(number), step, *keras.ops.unstack(read(self.__dict__["_clock"]))
             )
         return tuple(groups)
-
-    def _step_of_cycle(self, *arguments: Any) -> Any:
-        """Place 'update': the learning rate falls within each cycle, at whose end weights are kept beside those in training."""
-        cycles = self._acting("cycle")
-        if not cycles:
-            return self._step_on_rows(*arguments)
-        ((technique, strength, _),), (state, data) = cycles, arguments
-        optimizer: Any = self.optimizer  # type: ignore[attr-defined]
-        variables = (self.trainable_variables, self.non_trainable_variables, optimizer.variables)  # type: ignore[attr-defined]
-        places = {id(v): (g, i) for g, group in enumerate(variables) for i, v in enumerate(group)}
-
-        def read(state: Any, variable: Any) -> Any:
-            group, i = places[id(variable)]
-            return state[group][i]
-
-        step, on = keras.ops.cast(read(state, _keras.batches_seen(optimizer)), "float32"), read(state, strength)
-        share, number = technique.function(on, step, *keras.ops.unstack(read(state, self.__dict__["_clock"])))
-        rate = _keras.learning_rate_variable(optimizer)
-        _, at = places[id(rate)]
-        falling = list(state[2])
-        falling[at] = falling[at] * keras.ops.cast(share, falling[at].dtype)
-        logs, new = self._step_on_rows((state[0], state[1], falling, *state[3:]), data)
-        groups = list(map(list, new))
-        groups[2][at] = state[2][at]
-        averages = dict(zip(map(id, variables[0]), _keras.averages(optimizer) or variables[0], strict=True))
-        for n, kept in enumerate(self.__dict__["_snapshots"]):
-            under_way = keras.ops.logical_or(number <= n, on == 0)
-            for variable, held in kept:
-                _, i = places[id(held)]
-                average = averages.get(id(variable))
-                now = read(new, variable if average is None else average)
-                groups[1][i] = keras.ops.where(under_way, now, groups[1][i])
-        return logs, tuple(groups)
 
     def _step_on_rows(self, *arguments: Any) -> Any:
         changing = [*self._acting("batch"), *self._acting("hidden")]

@@ -101,8 +101,11 @@ class Evidence:
 
         `low`, `high` and `counts` are those of the histogram, over all folds; entries below 0.001 count as zero.
         """
-        of_all = zip(*(_kernels(model) for model in self._models), strict=True)
-        return kernels({same[0].path: [keras.ops.convert_to_numpy(v.value) for v in same] for same in of_all})
+        values: dict[str, list[np.ndarray]] = {}
+        for model in self._models:
+            for variable in _kernels(model):  # of several networks in one model some have the same path
+                values.setdefault(variable.path, []).append(keras.ops.convert_to_numpy(variable.value))
+        return kernels(values)
 
     @cached_property
     def _models(self) -> list[Any]:

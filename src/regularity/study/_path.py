@@ -94,6 +94,7 @@ class Path:
     best: Point
     one_se: Point
     _unseen: np.ndarray = field(repr=False)  # of the answer, on each fold
+    _rows: np.ndarray = field(repr=False)  # that some fold holds out
     _model: Any = field(repr=False)
     _data: Data = field(repr=False)
     _score: Any = field(repr=False)
@@ -122,7 +123,9 @@ class Path:
         Trained when this is first read, so read it before you change the model that the path was made of. Where a seed
         ruins the network, another is drawn, with a warning, as in `Study.model`.
         """
-        return refit(self._model, self._data, self.one_se.recipe, self._score, self._unseen, self._seed, self._fit)
+        return refit(
+            self._model, self._data, self.one_se.recipe, self._score, self._unseen, self._rows, self._seed, self._fit
+        )
 
     def plot(self, ax: Any = None) -> Any:
         """Draw score and weight norm over strength, with both choices marked.
@@ -474,6 +477,7 @@ def _to_path(
         points[choice.best],
         points[choice.answer],
         held[choice.answer],
+        np.unique(np.concatenate([rows for _, rows in splits])),
         model,
         data,
         judge.score,

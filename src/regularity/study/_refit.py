@@ -8,6 +8,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from regularity import _keras
 from regularity.data import Data
 from regularity.population._tasks import Score
 from regularity.population._train import train
@@ -25,6 +26,7 @@ def refit(
     recipe: Recipe,
     score: Score | Literal["loss"],
     unseen: np.ndarray,
+    rows: np.ndarray,
     seed: int,
     fit: Mapping[str, Any],
 ) -> keras.Model:
@@ -36,8 +38,9 @@ def refit(
         recipe: With what, epochs included.
         score: The compiled loss without penalties or a function of the outputs; higher is better.
         unseen: What the answer scored on held-out rows, fold by fold.
+        rows: Those that were held out by some fold, on which the network is scored too.
         seed: The first to be tried.
-        fit: What else `rg.train` takes.
+        fit: What else `rg.train` takes; callbacks see each network that is drawn.
 
     Warns:
         UserWarning: If a seed ruined the network: what it scores, and whether another did not.
@@ -48,7 +51,7 @@ def refit(
     while not scores or (len(scores) < _TRIES and scores[-1] < floor):
         (member,) = train(model, data.x, data.y, [recipe], seeds=[(seed + len(scores)) % 2**31], **fit)
         networks.append(member.model)
-        scores.append(_score(member.model, data, score) if math.isfinite(floor) else 0.0)
+        scores.append(_score(member.model, data.take(rows), rows, score) if math.isfinite(floor) else 0.0)
     best = int(np.argmax(scores))
     if len(scores) > 1:
         found = (
@@ -58,21 +61,23 @@ def refit(
             "A lower learning rate may help."
         )
         warnings.warn(
-            f"The network trained on all rows scores {scores[0]:.3g} on these, worse than the networks of the folds on rows "
+            f"The network that was trained on all rows scores {scores[0]:.3g} on them, worse than those of the folds on rows "
             f"that they never saw ({np.nanmedian(unseen):.3g}): its seed ruined it. {found}",
-            stacklevel=3,
+            stacklevel=4,  # behind the property that is read
         )
     return networks[best]
 
 
-def _score(model: keras.Model, data: Data, score: Score | Literal["loss"]) -> float:
-    """Of a network on all rows; a network that puts out what can't be scored is worse than any other."""
+def _score(model: keras.Model, data: Data, rows: np.ndarray, score: Score | Literal["loss"]) -> float:
+    """Of a network on these rows; one that puts out what can't be scored is worse than any other."""
+    if score == "loss" and keras.backend.backend() != "jax":
+        return math.inf  # what a row loses by itself is computed on JAX alone: nothing is known against it
+    outputs = model.predict(data.x, verbose=0)
     if score == "loss":
-        found = -model.evaluate(data.x, data.y, verbose=0, return_dict=True)["loss"] + float(sum(model.losses))
+        found = -float(np.mean(_keras.row_losses(model, data.y, outputs)))
     else:
-        rows = np.arange(data.rows)[None]
         with quiet_scorers():
-            found = float(score(np.asarray(model.predict(data.x, verbose=0))[None], rows, rows >= 0)[0])
+            found = float(score(np.asarray(outputs)[None], rows[None], np.ones((1, len(rows)), bool))[0])
     return found if math.isfinite(found) else -math.inf
 
 

@@ -211,7 +211,8 @@ class Study:
         """
         settled, unseen = self._settled, self._found.judged.scores["answer" if self.verdict == "helps" else "as given"]
         seed, score = settled.seed * 1_000_003 % 2**31, settled.plan.scores[0]
-        return refit(self._model, settled.data, self.recipe, score, unseen, seed, self._fit)
+        rows = np.unique(np.concatenate(settled.design.folds))
+        return refit(self._model, settled.data, self.recipe, score, unseen, rows, seed, self._fit)
 
     def ensemble(self) -> keras.Model:
         """The fold models of the best recipe, their outputs averaged, as one plain Keras model.
