@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,7 @@ def compare(epochs: int, repeats: int, names: list[str]) -> list[dict[str, Any]]
         microseconds = float(np.median([a for a, _ in times])) / steps * 1e6
         ratio = float(np.median([b / a for a, b in times]))
         found.append({"technique": name, "net": net, "plain": microseconds, "ratio": ratio, "declared": technique.cost})
+        print(f"{name}: {ratio:.2f} of {microseconds:.1f}", file=sys.stderr, flush=True)
     return found
 
 

@@ -7,7 +7,7 @@ from keras import ops
 from scipy import ndimage, special, stats
 
 import regularity as rg
-from regularity.catalogue import _normal, activations, batch, gradient, targets, update
+from regularity.catalogue import _draws, activations, batch, gradient, targets, update
 
 LAYERS = {
     "SpatialDropout1D": ((6, 5, 4), "rate"),
@@ -145,15 +145,15 @@ def test_temporal_activity_is_meritys_mean_over_a_batch():
 
 
 def test_normal_numbers_are_those_of_keras():
-    numbers = array(_normal.normal((300, 1000), 7))
+    numbers = array(_draws.normal((300, 1000), 7))
     np.testing.assert_allclose(numbers, array(keras.random.normal((300, 1000), dtype="float32", seed=7)), atol=3e-5)
     assert np.abs(numbers).max() > 4.3
 
 
 def test_quantiles_are_those_of_scipy_for_every_number_that_may_be_drawn():
     x = np.arange(-(2**22) + 1, 2**22, dtype="float32") / np.float32(2**22)  # as uniform numbers are spaced
-    x = np.concatenate([x[::5], x[:1000], x[-1000:], [_normal._LOWEST]]).astype("float32")
-    np.testing.assert_allclose(_normal.quantile(x), stats.norm.ppf((x.astype("float64") + 1) / 2), rtol=0, atol=1.5e-5)
+    x = np.concatenate([x[::5], x[:1000], x[-1000:], [_draws._LOWEST]]).astype("float32")
+    np.testing.assert_allclose(_draws.quantile(x), stats.norm.ppf((x.astype("float64") + 1) / 2), rtol=0, atol=1.5e-5)
 
 
 def test_gaussian_dropout_and_noise_have_the_moments_of_keras():

@@ -9,7 +9,7 @@ from keras import ops
 
 from regularity import _keras
 from regularity.catalogue import weights
-from regularity.catalogue._normal import normal
+from regularity.catalogue._draws import kept, normal
 from regularity.catalogue._technique import HidesStrengths, Strength, Technique, at_least_single
 from regularity.catalogue.batch import Pairs, mixup_pairs
 
@@ -169,7 +169,9 @@ def embedding_dropout(embeddings: Any, rate: Any, seed: Any) -> Any:
 
 def drop_connect(weights: Any, rate: Any, seed: Any) -> Any:
     """`weights * mask / (1 - rate)`, one draw a weight and step, shared by the rows of a batch."""
-    return dropout(weights, rate, seed)
+    keep = ops.maximum(1.0 - ops.convert_to_tensor(rate), 1e-7)
+    scaled = ops.cast(at_least_single(weights) / keep, weights.dtype)
+    return ops.where(kept(ops.shape(weights), rate, seed), scaled, ops.zeros_like(weights))
 
 
 class _Noise(HidesStrengths):

@@ -8,7 +8,7 @@ import keras
 from keras import ops, tree
 
 from regularity import _keras
-from regularity.catalogue._normal import normal
+from regularity.catalogue._draws import normal
 from regularity.catalogue._technique import Technique
 
 # Below this Beta(a, a) is drawn at it, where nearly all draws are 0 or 1: at 0 itself it is not a number.

@@ -7,7 +7,7 @@ from typing import Any
 from keras import ops, tree
 
 from regularity import _keras
-from regularity.catalogue._normal import normal
+from regularity.catalogue._draws import normal
 from regularity.catalogue._technique import Technique, at_least_single
 
 

@@ -60,7 +60,7 @@ def _random_bits(key: jax.Array, width: int, shape: tuple[int, ...]) -> jax.Arra
 
     def block(start: Any, size: int) -> jax.Array:
         a, b = _hash(key, start + jax.lax.iota(np.uint32, size))
-        return a ^ b
+        return (a ^ b).astype(f"uint{width}")  # here, so that no more is written to memory
 
     if number <= _FEW:
         bits = block(np.uint32(0), number)
@@ -68,7 +68,7 @@ def _random_bits(key: jax.Array, width: int, shape: tuple[int, ...]) -> jax.Arra
         size = -(-number // _BLOCKS)
         starts = np.arange(_BLOCKS, dtype="uint32") * np.uint32(size)
         bits = jax.lax.map(lambda start: block(start, size), starts).reshape(-1)[:number]
-    return bits.reshape(shape).astype(f"uint{width}")
+    return bits.reshape(shape)
 
 
 def _split(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
