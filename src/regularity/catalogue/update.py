@@ -271,6 +271,6 @@ TECHNIQUES = (
         function=snapshots,
         refuses=_refuses_snapshots,
         of_length=True,
-        cost=2.0,
+        cost=1.5,
     ),
 )

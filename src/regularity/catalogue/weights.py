@@ -630,7 +630,7 @@ TECHNIQUES = (
         at_inference="nothing",
         paper="Bansal et al. 2018, Can we gain more from orthogonality regularizations in training deep networks?",
         function=orthogonal,
-        cost=2.0,
+        cost=2.5,
         components=(Orthogonal,),
         stock={Orthogonal: "strength"},
     ),
