@@ -51,7 +51,7 @@ def found(strengths, technique="l2", given=None, best=None, answer=None, score_n
         for _, row in table.iterrows()
     ]
     off = points[names.index("off")]
-    return Path(technique, score_name, table, off, points[best], points[answer], None, None, None, {})
+    return Path(technique, score_name, table, off, points[best], points[answer], None, None, None, None, None, 0, {})
 
 
 CASES = {

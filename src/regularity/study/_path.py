@@ -93,7 +93,7 @@ class Path:
     off: Point
     best: Point
     one_se: Point
-    _unseen: np.ndarray = field(repr=False)  # of the answer, on each fold
+    _unseen: np.ndarray = field(repr=False)  # of the answer's networks
     _rows: np.ndarray = field(repr=False)  # that some fold holds out
     _model: Any = field(repr=False)
     _data: Data = field(repr=False)
@@ -476,7 +476,7 @@ def _to_path(
         points[names.index("off")],
         points[choice.best],
         points[choice.answer],
-        held[choice.answer],
+        _curves(outcomes, 1, "held_out")[choice.answer, :, epochs[choice.answer]],
         np.unique(np.concatenate([rows for _, rows in splits])),
         model,
         data,

@@ -20,10 +20,12 @@ class Judged:
     Args:
         contestants: For each fold, by role, the trial's index and its epochs.
         scores: By role, the mean over seeds on each fold, of (folds,).
+        networks: By role, that of each network, of (folds, seeds).
     """
 
     contestants: Sequence[Mapping[str, tuple[int, int]]]
     scores: Mapping[str, np.ndarray]
+    networks: Mapping[str, np.ndarray]
 
 
 class Settled(NamedTuple):

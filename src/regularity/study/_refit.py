@@ -17,7 +17,7 @@ from regularity.study._scores import quiet_scorers
 
 _TRIES = 3
 _DEVIATIONS = 3.0
-_LITTLE = 0.01  # of the score: less than that is no ruin, however much alike the folds are
+_LITTLE = 0.01  # of the score: less than that is no ruin, however much alike the networks are
 
 
 def refit(
@@ -37,7 +37,7 @@ def refit(
         data: All rows.
         recipe: With what, epochs included.
         score: The compiled loss without penalties or a function of the outputs; higher is better.
-        unseen: What the answer scored on held-out rows, fold by fold.
+        unseen: What each network of the answer scored on the rows of a fold that it never saw.
         rows: Those that were held out by some fold, on which the network is scored too.
         seed: The first to be tried.
         fit: What else `rg.train` takes; callbacks see each network that is drawn.
@@ -82,13 +82,13 @@ def _score(model: keras.Model, data: Data, rows: np.ndarray, score: Score | Lite
 
 
 def _lowest(unseen: np.ndarray) -> float:
-    """What a network must score on its own rows not to be called ruined; nothing is where the folds don't tell.
+    """What a network must score on its own rows not to be called ruined; none is where too few tell.
 
-    Three standard deviations of the folds below their mean; the lowest fifth, which may be ruined networks themselves, is
-    left out of both.
+    Three standard deviations of single networks below their mean; the lowest fifth, which may be ruined ones themselves,
+    is left out of both.
     """
-    folds = np.sort(unseen[np.isfinite(unseen)])
-    if len(folds) < 2:
+    known = np.sort(unseen[np.isfinite(unseen)])
+    if len(known) < 2:
         return -math.inf
-    usual = folds[len(folds) // 5 :]
+    usual = known[len(known) // 5 :]
     return float(usual.mean() - max(_DEVIATIONS * usual.std(ddof=1), _LITTLE * abs(usual.mean())))

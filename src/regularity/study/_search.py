@@ -645,7 +645,8 @@ class _Search:
                 self.store.keep_weights(names[c], outcome.weights)
             self.store.note(f"judged {self.trials[i].number} {e} {c} {s}", scores)
         self.trainer.forget(tasks)
-        judged = Judged(contestants, self._judged_folds(contestants, seeds))
+        networks = self._judged_networks(contestants, seeds)
+        judged = Judged(contestants, {role: each.mean(1) for role, each in networks.items()}, networks)
         return Found(self.trials, final, chosen, judged, [each for each in weights if each is not None])
 
     def _judged_seeds(self, wanted: Sequence[tuple[int, int, int]]) -> int:
@@ -659,14 +660,18 @@ class _Search:
     def _judged(self, trial: int, epochs: int, cell: int, seed: int) -> list[float] | None:
         return self.store.noted(f"judged {self.trials[trial].number} {epochs} {cell} {seed}")
 
-    def _judged_folds(self, contestants: Sequence[Mapping[str, tuple[int, int]]], seeds: int) -> dict[str, np.ndarray]:
-        """Each contestant's score on every fold, the mean over seeds, of (folds,)."""
-        found = {role: np.full(len(contestants), np.nan) for role in contestants[0]}
+    def _judged_networks(
+        self, contestants: Sequence[Mapping[str, tuple[int, int]]], seeds: int
+    ) -> dict[str, np.ndarray]:
+        """The score of each contestant's networks on every fold, of (folds, seeds)."""
+        found = {role: np.full((len(contestants), seeds), np.nan) for role in contestants[0]}
         for c, cell in enumerate(self.design.outer):
             for s, fold in enumerate(cell.held):
                 for role, (i, e) in contestants[fold].items():
-                    scores = [self._judged(i, e, c, n) for n in range(seeds)]
-                    found[role][fold] = np.mean([score[s] for score in scores if score is not None])
+                    for n in range(seeds):
+                        scores = self._judged(i, e, c, n)
+                        assert scores is not None  # all are there: what was wanted has been trained
+                        found[role][fold, n] = scores[s]
         return found
 
 
