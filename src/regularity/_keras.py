@@ -573,19 +573,20 @@ def average_of(members: Sequence[Any], model: Any, like: Any = None) -> Any:
         member.name = f"{member.name}_{number}"
         outputs.append(member(inputs))
     if len(outputs) > 1:  # by the names that losses and metrics may be given for, in the precision that they have
-        names = getattr(model, "output_names", None) or [None]
-        each = [keras.tree.flatten(output) for output in outputs]
+        each = list(zip(*map(keras.tree.flatten, outputs), strict=True))
+        names: Sequence[str | None] = getattr(model, "output_names", ())
+        if len(set(names)) != len(each):  # a Sequential model has none, and a layer may put out several
+            names = [None] * len(each)
         means = [
-            keras.layers.Average(name=name, dtype=same[0].dtype)(same)
-            for name, *same in zip(
-                names if len(set(names)) == len(each[0]) else [None] * len(each[0]), *each, strict=True
-            )
+            keras.layers.Average(name=name, dtype=same[0].dtype)(list(same))
+            for name, same in zip(names, each, strict=True)
         ]
         outputs = [keras.tree.pack_sequence_as(outputs[0], means)]
     average = keras.Model(inputs, outputs[0], name=f"{model.name}_ensemble")
     compile_like(average, like or model)
-    if like is not None:
-        left_out = [v for each in members for v in each.trainable_variables if not decays(each.optimizer, v)]
+    if like is not None and innermost(like.optimizer).weight_decay is not None:
+        of_all = [(innermost(member.optimizer), v) for member in members for v in member.trainable_variables]
+        left_out = [variable for optimizer, variable in of_all if not decays(optimizer, variable)]
         innermost(average.optimizer).exclude_from_weight_decay(var_list=left_out)
     average.optimizer.build(average.trainable_variables)  # else Keras warns of it when a file of it is loaded
     return average

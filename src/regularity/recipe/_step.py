@@ -64,12 +64,15 @@ class TrainingStep:
                 "does so in a process of its own."
             )
         if self._acting("noise"):
-            (_, _, optimizer, _), _ = arguments
-            places = [id(v) for v in self.optimizer.variables]  # type: ignore[attr-defined]
-            step = optimizer[places.index(id(_keras.batches_seen(self.optimizer)))]  # type: ignore[attr-defined]
-            with self._noting(step=keras.ops.cast(step, "float32")):
+            group, i = self._places()[id(_keras.batches_seen(self.optimizer))]  # type: ignore[attr-defined]
+            with self._noting(step=keras.ops.cast(arguments[0][group][i], "float32")):
                 return self._step_of_cycle(*arguments)
         return self._step_of_cycle(*arguments)
+
+    def _places(self) -> dict[int, tuple[int, int]]:
+        """Where in the state of a step each variable stands, by its id: (group, index)."""
+        groups = (self.trainable_variables, self.non_trainable_variables, self.optimizer.variables)  # type: ignore[attr-defined]
+        return {id(v): (group, i) for group, variables in enumerate(groups) for i, v in enumerate(variables)}
 
     def _step_of_cycle(self, *arguments: Any) -> Any:
         """Place 'update': the learning rate falls within each cycle, at whose end weights are kept beside those in training."""
@@ -78,8 +81,7 @@ class TrainingStep:
             return self._step_at_strengths(*arguments)
         ((technique, strength, _),), (state, data) = cycles, arguments
         optimizer: Any = self.optimizer  # type: ignore[attr-defined]
-        variables = (self.trainable_variables, self.non_trainable_variables, optimizer.variables)  # type: ignore[attr-defined]
-        places = {id(v): (g, i) for g, group in enumerate(variables) for i, v in enumerate(group)}
+        trainable, places = self.trainable_variables, self._places()  # type: ignore[attr-defined]
 
         def read(state: Any, variable: Any) -> Any:
             group, i = places[id(variable)]
@@ -95,7 +97,7 @@ class TrainingStep:
         logs, new = self._step_at_strengths((state[0], state[1], falling, *state[3:]), data)
         groups = list(map(list, new))
         groups[2][at] = state[2][at]
-        averages = dict(zip(map(id, variables[0]), _keras.averages(optimizer) or variables[0], strict=True))
+        averages = dict(zip(map(id, trainable), _keras.averages(optimizer) or trainable, strict=True))
         for n, kept in enumerate(self.__dict__["_snapshots"]):
             under_way = keras.ops.logical_or(number <= n, read(state, strength) == 0)
             for variable, held in kept:
@@ -114,9 +116,7 @@ class TrainingStep:
 
     def _at_their_strengths(self, state: Any, before: Any = None) -> Any:
         """A state with each scheduled strength as it is at this step; or, given the state before it, as it was there."""
-        groups = list(map(list, state))
-        held = (self.non_trainable_variables, self.optimizer.variables)  # type: ignore[attr-defined]
-        places = {id(v): (g, i) for g, variables in zip((1, 2), held, strict=True) for i, v in enumerate(variables)}
+        groups, places = list(map(list, state)), self._places()
 
         def read(variable: Any) -> Any:
             group, i = places[id(variable)]

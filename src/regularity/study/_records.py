@@ -19,13 +19,16 @@ class Judged:
 
     Args:
         contestants: For each fold, by role, the trial's index and its epochs.
-        scores: By role, the mean over seeds on each fold, of (folds,).
-        networks: By role, that of each network, of (folds, seeds).
+        networks: By role, the score of each network, of (folds, seeds).
     """
 
     contestants: Sequence[Mapping[str, tuple[int, int]]]
-    scores: Mapping[str, np.ndarray]
     networks: Mapping[str, np.ndarray]
+
+    @property
+    def scores(self) -> dict[str, np.ndarray]:
+        """By role, the mean over seeds on each fold, of (folds,)."""
+        return {role: scores.mean(1) for role, scores in self.networks.items()}
 
 
 class Settled(NamedTuple):

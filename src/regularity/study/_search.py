@@ -645,8 +645,7 @@ class _Search:
                 self.store.keep_weights(names[c], outcome.weights)
             self.store.note(f"judged {self.trials[i].number} {e} {c} {s}", scores)
         self.trainer.forget(tasks)
-        networks = self._judged_networks(contestants, seeds)
-        judged = Judged(contestants, {role: each.mean(1) for role, each in networks.items()}, networks)
+        judged = Judged(contestants, self._judged_networks(contestants, seeds))
         return Found(self.trials, final, chosen, judged, [each for each in weights if each is not None])
 
     def _judged_seeds(self, wanted: Sequence[tuple[int, int, int]]) -> int:
@@ -668,10 +667,8 @@ class _Search:
         for c, cell in enumerate(self.design.outer):
             for s, fold in enumerate(cell.held):
                 for role, (i, e) in contestants[fold].items():
-                    for n in range(seeds):
-                        scores = self._judged(i, e, c, n)
-                        assert scores is not None  # all are there: what was wanted has been trained
-                        found[role][fold, n] = scores[s]
+                    judged = [self._judged(i, e, c, n) for n in range(seeds)]
+                    found[role][fold] = [np.nan if scores is None else scores[s] for scores in judged]
         return found
 
 

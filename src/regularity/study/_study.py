@@ -209,12 +209,10 @@ class Study:
         is worse on these rows than those of the folds on rows that they never saw has been ruined by its seed: another is
         drawn, up to two times, with a warning.
         """
-        settled, unseen = (
-            self._settled,
-            self._found.judged.networks["answer" if self.verdict == "helps" else "as given"],
-        )
-        seed, score = settled.seed * 1_000_003 % 2**31, settled.plan.scores[0]
+        settled = self._settled
+        unseen = self._found.judged.networks["answer" if self.verdict == "helps" else "as given"]
         rows = np.unique(np.concatenate(settled.design.folds))
+        seed, score = settled.seed * 1_000_003 % 2**31, settled.plan.scores[0]
         return refit(self._model, settled.data, self.recipe, score, unseen, rows, seed, self._fit)
 
     def ensemble(self) -> keras.Model:
