@@ -102,6 +102,14 @@ def test_a_study_in_a_file_of_another_name_is_found(run):
     assert (code, "'other' was begun from Python" in err) == (2, True)
 
 
+@pytest.mark.filterwarnings("default:The search took")
+def test_a_warning_is_one_line(run, monkeypatch):
+    monkeypatch.setattr("regularity.study._search._MOMENT", 0.0)
+    code, _, err = run("search", "net.v2.keras", "data.npz", *SMALL, "--budget", "0.01", "--json")
+    (line,) = [line for line in err.splitlines() if "warning" in line.lower()]
+    assert (code, line.startswith("regularity: warning: The search took ")) == (0, True)
+
+
 def test_a_search_that_is_refused_leaves_what_was_asked_before(run):
     small = [*SMALL, "--storage", "kept.db", "--name", "one"]
     first = as_json(run("search", "net.v2.keras", "data.npz", *small, "--budget", "60", "--json"))  # seconds

@@ -36,15 +36,15 @@ def test_a_notebook_runs_and_has_its_outputs(path, tmp_path, monkeypatch):
     import nbformat
 
     # a kernel of its own, with nothing that is set for the tests alone: here the work itself takes the time
-    for name in [name for name in os.environ if name.startswith(("XLA_FLAGS", "KERAS_", "JAX_"))]:
+    for name in [name for name in os.environ if name.startswith("KERAS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
     notebook = nbformat.read(path, as_version=4)
     kept = shown(notebook)
     for cell in notebook.cells:  # what they do with many is not what is tested here
-        cell.source = re.sub(r"\b(trials|strengths)=\d+", r"\1=6", cell.source)
+        cell.source = re.sub(r"\b(trials|strengths|epochs)=\d+", r"\1=6", cell.source)
     nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
     found = shown(notebook)
     assert len([text for text in found if "WARNING" not in text]) >= len(kept) >= 5
-    assert any("against the model as given" in text for text in found)
+    assert any(re.search("(against|from) the model as given", text) for text in found)
     assert not re.search(r"/(home|root|tmp|Users)/", "".join(kept))  # of the machine that it was written on

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 from scipy import ndimage, special, stats
+from sklearn.utils import murmurhash3_32
 
 import regularity as rg
 from regularity.catalogue import _draws, activations, batch, gradient, targets, update
@@ -192,6 +193,25 @@ def test_concrete_dropout_is_the_authors_program(p):
     assert float(array(layer.rate)) == pytest.approx(p, rel=1e-5)
 
 
+@pytest.mark.parametrize("p", [0.02, 0.3, 0.9])
+def test_concrete_dropout_learns_by_the_gradient_of_the_authors_program(p, gradient):
+    """By differences in double precision, over the numbers that were drawn."""
+    x, weights = drawn((50, 8)), drawn((50, 8), 1)
+    u = array(keras.random.uniform((50, 8), dtype="float32", seed=keras.random.SeedGenerator(3))).astype("float64")
+
+    def written_out(logit):
+        z = special.expit((logit + np.log(u + 1e-7) - np.log(1 - u + 1e-7)) / 0.1)
+        return float((weights * x * (1 - z) / special.expit(-logit)).sum())
+
+    def ours(logit):
+        dropped = activations.concrete_dropout(ops.convert_to_tensor(x), 0.1, keras.random.SeedGenerator(3), logit)
+        return ops.sum(ops.convert_to_tensor(weights) * dropped)
+
+    logit = special.logit(p)
+    expected = (written_out(logit + 1e-6) - written_out(logit - 1e-6)) / 2e-6
+    assert float(gradient(ours, np.float32(logit))) == pytest.approx(expected, rel=1e-3, abs=1e-2)
+
+
 @pytest.mark.parametrize("shape", [(4000, 3), (1000, 5, 12), (1000, 2, 3, 12)])
 def test_concrete_dropout_drops_whole_features_at_its_rate(shape):
     found = noisy("ConcreteDropout", 0.01, np.ones(shape, "float32"))
@@ -233,6 +253,65 @@ def test_drop_connect_is_dropout_of_weights():
     kept = found != 0
     np.testing.assert_allclose(found, w * kept / 0.6, rtol=1e-6)
     assert stats.binomtest(int(kept.sum()), w.size, 0.6).pvalue > 1e-3
+
+
+def words(key, number):
+    """What masks are made of on JAX, in NumPy."""
+    first, second = _draws._hashed(np.array(key, "uint32"))
+    return _draws._hashed(_draws._hashed(np.arange(number, dtype="uint32") ^ first) ^ second)
+
+
+def rotated(word, by):
+    return word << np.uint32(by) | word >> np.uint32(32 - by)
+
+
+def test_masks_are_hashed_as_scikit_learn_ends_its_hash():
+    numbers = np.random.default_rng(0).integers(0, 2**32, 200, "uint32")
+    body = rotated(numbers * np.uint32(0xCC9E2D51), 15) * np.uint32(0x1B873593)  # MurmurHash3 of one word, seed 9
+    body = rotated(body ^ np.uint32(9), 13) * np.uint32(5) + np.uint32(0xE6546B64) ^ np.uint32(4)
+    expected = [murmurhash3_32(number.tobytes(), seed=9, positive=True) for number in numbers]
+    np.testing.assert_array_equal(_draws._hashed(body), np.array(expected, "uint32"))
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-3, 0.3, 0.5, 0.999, 1.0])
+def test_masks_keep_what_they_should(rate):
+    generator = keras.random.SeedGenerator(1)
+    first, second = (array(_draws.kept((400, 500), rate, generator)) for _ in range(2))
+    assert stats.binomtest(int(first.sum()), first.size, 1 - rate).pvalue > 1e-3
+    assert 0 < rate < 1 or (first == (rate == 0)).all()
+    assert rate in (0, 1) or (first != second).any()
+    if keras.backend.backend() == "jax":
+        expected = (words((1, 0), first.size) >> 8 < round((1 - rate) * 2**24)).reshape(first.shape)
+        np.testing.assert_array_equal(first, expected)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+@pytest.mark.parametrize("seeds", [(0, 0), (0, 1), (7, 7 ^ 1 << 30)])
+def test_masks_of_any_places_steps_and_seeds_are_independent(rate, seeds):
+    """How often each pattern of three entries occurs, two of one mask and one between them of the same or another one."""
+    generators = [keras.random.SeedGenerator(seed) for seed in dict.fromkeys(seeds)]
+    masks = np.stack([array(_draws.kept((2**14,), rate, g)) for _ in range(8 // len(generators)) for g in generators])
+    for offset in (1, 64, 4096):
+        for pair in ((0, 0), (0, 1), (1, 2), (0, 7)):
+            a, b = masks[pair[0]], masks[pair[1]]
+            triple = 4 * a + 2 * np.roll(b, -offset) + np.roll(a, -2 * offset)
+            shares = [rate ** (3 - k.bit_count()) * (1 - rate) ** k.bit_count() for k in range(8)]
+            counts = np.bincount(triple, minlength=8)
+            assert stats.chisquare(counts, np.array(shares) * len(triple)).pvalue > 1e-4
+
+
+def test_each_bit_of_place_and_key_turns_half_of_the_bits_of_a_draw():
+    key, number = (12345, 3), 2**12
+    before = words(key, number)
+
+    def turned(after):
+        return ((before ^ after)[:, None] >> np.arange(32, dtype="uint32") & 1).mean(0)
+
+    changed = [turned(before[np.arange(number) ^ 1])]
+    changed += [turned(words((key[0] ^ 1 << bit, key[1]), number)) for bit in range(32)]
+    changed += [turned(words((key[0], key[1] ^ 1 << bit), number)) for bit in range(32)]
+    # 65 times 32 shares, each with a standard error of 0.008: five of them
+    assert np.abs(np.array(changed) - 0.5).max() < 0.04
 
 
 # -- the batch ---------------------------------------------------------------------------------------------------------

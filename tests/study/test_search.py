@@ -235,6 +235,14 @@ def test_a_sampler_that_has_no_more_ends_the_search():
     assert len(study.table) < 40
 
 
+def test_a_budget_that_is_too_short_is_overrun_and_said(monkeypatch):
+    monkeypatch.setattr("regularity.study._search._MOMENT", 0.0)
+    with pytest.warns(UserWarning, match=r"took [\d.]+ seconds instead of 0\.01: .* longer `budget`"):
+        study = searched(trials=None, budget=0.01)
+    assert study.verdict in ("helps", "not separable")
+
+
+@pytest.mark.filterwarnings("ignore:The search took")  # where other programs keep the machine busy
 def test_an_interrupted_search_within_a_budget_goes_on(tmp_path, monkeypatch):
     from regularity.study._store import Store
 
@@ -259,6 +267,7 @@ def test_an_interrupted_search_within_a_budget_goes_on(tmp_path, monkeypatch):
     same(searched(tmp_path / "one.db", name="one", **quick), study)
 
 
+@pytest.mark.filterwarnings("ignore:The search took")
 def test_a_search_that_was_cut_off_in_its_race_takes_a_smaller_budget(tmp_path, monkeypatch):
     from regularity.study._search import _Search
 

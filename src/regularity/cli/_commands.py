@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import textwrap
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -436,7 +437,8 @@ def techniques(as_json: AsJson = False) -> None:
 
 
 def main() -> None:
-    """Run the command line: errors are one line, and exit with 2 where the input is wrong, else with 1."""
+    """Run the command line: errors and warnings are one line, and errors exit with 2 where the input is wrong, else with 1."""
+    warnings.showwarning = _warn
     os.environ.setdefault("KERAS_BACKEND", "jax")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
@@ -462,6 +464,11 @@ def _usage(error: Any) -> str:
     if not message or type(error).__name__ == "NoArgsIsHelpError":  # the help has been printed
         sys.exit(2)
     return f"{message}. See {where.command_path} --help."
+
+
+def _warn(message: Warning | str, *where: Any) -> None:
+    del where  # a line of the library's source helps nobody at a prompt
+    print("regularity: warning: " + " ".join(str(message).split()), file=sys.stderr)
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -14,6 +14,7 @@ import math
 import numbers
 import re
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -58,6 +59,7 @@ _LEADERS = 8
 _RINGS = 4  # that a leader gets at most
 _JUDGED_SEEDS = 3
 _RESERVE = 0.4  # share of a budget that is at most left for race and judging
+_OVERRUN, _MOMENT = 1.1, 1.0  # what share of its budget, and how many seconds more, a search may take without a word
 
 
 def search(
@@ -96,7 +98,8 @@ def search(
         y: Targets likewise.
         techniques: `auto` takes what fits model and data; or a list of recipe keys; or a `Space`, or a mapping that is one.
         trials: How many candidates, from 2, the model as given among them.
-        budget: Wall-clock time for all of it, such as `"90s"`, `"5min"`, `"1h"` or seconds. With neither, five minutes.
+        budget: Wall-clock time for all of it, such as `"90s"`, `"5min"`, `"1h"` or seconds. With neither, five minutes. One that
+            is too short for a few candidates and the judging is overrun, with a warning.
         folds: How many, from 2, a splitter of scikit-learn, or a list of (training rows, held-out rows). From 4 folds that
             part the rows, candidates train with two of them left out, so that no choice is judged on rows it has seen.
         epochs: How long members train, 50 by default. How many a candidate gets is then read off its mean curve.
@@ -208,6 +211,14 @@ def search(
                 for trial in found.trials:
                     if trial.number not in before:
                         _tell_others(listeners, store, trial, len(design.rings[0]))
+            took = time.monotonic() - begun
+            if seconds is not None and took > _OVERRUN * seconds + _MOMENT:
+                warnings.warn(
+                    f"The search took {took:.3g} seconds instead of {seconds:.3g}: with this model and these rows the first "
+                    f"candidates and the judging alone take so long. A longer `budget` finds more; fewer `epochs` or `folds`, "
+                    "or larger batches, take less.",
+                    stacklevel=2,
+                )
             study = Study(name, judge.name, store.where, found, settled, model, fit, store.record)
             if page is not None:
                 page.finish(study)
