@@ -145,16 +145,20 @@ def test_temporal_activity_is_meritys_mean_over_a_batch():
     assert float(array(loss)) == pytest.approx(0.7 * ((h[:, 1:] - h[:, :-1]) ** 2).mean(), rel=1e-5)
 
 
-def test_normal_numbers_are_those_of_keras():
-    numbers = array(_draws.normal((300, 1000), 7))
-    np.testing.assert_allclose(numbers, array(keras.random.normal((300, 1000), dtype="float32", seed=7)), atol=3e-5)
-    assert np.abs(numbers).max() > 4.3
-
-
 def test_quantiles_are_those_of_scipy_for_every_number_that_may_be_drawn():
-    x = np.arange(-(2**22) + 1, 2**22, dtype="float32") / np.float32(2**22)  # as uniform numbers are spaced
-    x = np.concatenate([x[::5], x[:1000], x[-1000:], [_draws._LOWEST]]).astype("float32")
+    whole = np.arange(-(2**23), 2**23, dtype="float32")
+    x = (np.concatenate([whole[::7], whole[:1000], whole[-1000:]]) + np.float32(0.5)) * np.float32(2.0**-23)
     np.testing.assert_allclose(_draws.quantile(x), stats.norm.ppf((x.astype("float64") + 1) / 2), rtol=0, atol=1.5e-5)
+
+
+def test_normal_numbers_are_normal_far_out_too_and_do_not_depend_on_one_another():
+    numbers = array(_draws.normal((1000, 1000), keras.random.SeedGenerator(7)))
+    assert stats.kstest(numbers.ravel(), "norm").pvalue > 1e-3
+    for bound in (3.0, 4.0):  # on either side
+        for beyond in (numbers > bound, numbers < -bound):
+            assert stats.binomtest(int(beyond.sum()), numbers.size, stats.norm.sf(bound)).pvalue > 1e-3
+    for axis, by in ((0, 1), (1, 1), (1, 64), (0, 500)):
+        assert abs(float((numbers * np.roll(numbers, by, axis)).mean())) < 0.004  # four standard errors
 
 
 def test_gaussian_dropout_and_noise_have_the_moments_of_keras():
@@ -181,7 +185,7 @@ def test_alpha_dropout_is_keras_formula_and_keeps_mean_and_variance():
 def test_concrete_dropout_is_the_authors_program(p):
     """`concrete_dropout` and its regularizer as in the notebooks of Gal, Hron and Kendall, on the same uniform numbers."""
     x, eps = drawn((50, 8)), np.finfo("float32").eps
-    u = array(keras.random.uniform((50, 8), dtype="float32", seed=keras.random.SeedGenerator(3)))
+    u = array(_draws.uniform((50, 8), keras.random.SeedGenerator(3)))
     drop = np.log(p + eps) - np.log(1 - p + eps) + np.log(u + eps) - np.log(1 - u + eps)
     expected = x * (1 - special.expit(drop / 0.1)) / (1 - p)
     layer = rg.layers.ConcreteDropout(0.02, seed=3)
@@ -197,7 +201,7 @@ def test_concrete_dropout_is_the_authors_program(p):
 def test_concrete_dropout_learns_by_the_gradient_of_the_authors_program(p, gradient):
     """By differences in double precision, over the numbers that were drawn."""
     x, weights = drawn((50, 8)), drawn((50, 8), 1)
-    u = array(keras.random.uniform((50, 8), dtype="float32", seed=keras.random.SeedGenerator(3))).astype("float64")
+    u = array(_draws.uniform((50, 8), keras.random.SeedGenerator(3))).astype("float64")
 
     def written_out(logit):
         z = special.expit((logit + np.log(u + 1e-7) - np.log(1 - u + 1e-7)) / 0.1)
@@ -256,7 +260,7 @@ def test_drop_connect_is_dropout_of_weights():
 
 
 def words(key, number):
-    """What masks are made of on JAX, in NumPy."""
+    """What numbers are made of on JAX, in NumPy."""
     first, second = _draws._hashed(np.array(key, "uint32"))
     return _draws._hashed(_draws._hashed(np.arange(number, dtype="uint32") ^ first) ^ second)
 
@@ -265,7 +269,7 @@ def rotated(word, by):
     return word << np.uint32(by) | word >> np.uint32(32 - by)
 
 
-def test_masks_are_hashed_as_scikit_learn_ends_its_hash():
+def test_numbers_are_hashed_as_scikit_learn_ends_its_hash():
     numbers = np.random.default_rng(0).integers(0, 2**32, 200, "uint32")
     body = rotated(numbers * np.uint32(0xCC9E2D51), 15) * np.uint32(0x1B873593)  # MurmurHash3 of one word, seed 9
     body = rotated(body ^ np.uint32(9), 13) * np.uint32(5) + np.uint32(0xE6546B64) ^ np.uint32(4)
@@ -273,16 +277,21 @@ def test_masks_are_hashed_as_scikit_learn_ends_its_hash():
     np.testing.assert_array_equal(_draws._hashed(body), np.array(expected, "uint32"))
 
 
-@pytest.mark.parametrize("rate", [0.0, 1e-3, 0.3, 0.5, 0.999, 1.0])
-def test_masks_keep_what_they_should(rate):
+def test_uniform_numbers_are_uniform_and_those_of_the_hash():
     generator = keras.random.SeedGenerator(1)
-    first, second = (array(_draws.kept((400, 500), rate, generator)) for _ in range(2))
-    assert stats.binomtest(int(first.sum()), first.size, 1 - rate).pvalue > 1e-3
-    assert 0 < rate < 1 or (first == (rate == 0)).all()
-    assert rate in (0, 1) or (first != second).any()
+    first, second = (array(_draws.uniform((400, 500), generator)) for _ in range(2))
+    assert 0 <= min(first.min(), second.min()) < 1e-4 < 0.9999 < max(first.max(), second.max()) < 1
+    for numbers in (first, second, (first + second) % 1, (first[:, 1:] - first[:, :-1]) % 1):
+        assert stats.kstest(numbers.ravel(), "uniform").pvalue > 1e-3
     if keras.backend.backend() == "jax":
-        expected = (words((1, 0), first.size) >> 8 < round((1 - rate) * 2**24)).reshape(first.shape)
-        np.testing.assert_array_equal(first, expected)
+        np.testing.assert_array_equal(first, (words((1, 0), first.size) >> 8).reshape(first.shape) / 2**24)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-3, 0.3, 0.5, 0.999, 1.0])
+def test_drop_connect_keeps_what_it_should(rate):
+    found = array(activations.drop_connect(ops.ones((400, 500)), rate, keras.random.SeedGenerator(1)))
+    assert stats.binomtest(int((found != 0).sum()), found.size, 1 - rate).pvalue > 1e-3
+    assert 0 < rate < 1 or (found == (rate == 0)).all()
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])
@@ -290,7 +299,8 @@ def test_masks_keep_what_they_should(rate):
 def test_masks_of_any_places_steps_and_seeds_are_independent(rate, seeds):
     """How often each pattern of three entries occurs, two of one mask and one between them of the same or another one."""
     generators = [keras.random.SeedGenerator(seed) for seed in dict.fromkeys(seeds)]
-    masks = np.stack([array(_draws.kept((2**14,), rate, g)) for _ in range(8 // len(generators)) for g in generators])
+    many = range(8 // len(generators))
+    masks = np.stack([array(_draws.uniform((2**14,), g)) >= rate for _ in many for g in generators])
     for offset in (1, 64, 4096):
         for pair in ((0, 0), (0, 1), (1, 2), (0, 7)):
             a, b = masks[pair[0]], masks[pair[1]]

@@ -1,9 +1,7 @@
-"""Random numbers that cost less on JAX, where a small network's step consists of them to a quarter.
+"""Random numbers that cost little on JAX, where those of JAX are a quarter of a small network's step.
 
-Normal ones are those of `keras.random.normal` to 3e-5: the inverse of the error function takes a logarithm that is exact for
-all numbers and two polynomials; here both are one of each, for single precision and the numbers that occur. Masks of
-weights are as many as the weights: each entry is what a hash of its place and the key says, in a tenth of the
-instructions that JAX's own takes, so few that the backward pass takes them again rather than read a mask from memory.
+Each is what a hash of its place and the key says, in a tenth of the instructions that JAX's own takes: so few that the
+backward pass takes them again rather than read numbers from memory. On other backends they are those of Keras.
 """
 
 import math
@@ -14,7 +12,6 @@ import numpy as np
 
 from regularity import _keras
 
-_LOWEST = float(np.nextafter(np.float32(-1), np.float32(0)))  # as JAX has it: -1 itself would be minus infinity
 _LOG_OF_2 = 0.693147181
 
 # Polynomials, fitted at Chebyshev's nodes: log(x + 1.5) from -0.5 to 0.5, and sqrt(2) * erfinv(y) / y over
@@ -26,24 +23,30 @@ _QUANTILE = (
 )
 
 
+def uniform(shape: tuple[int, ...], seed: Any) -> Any:
+    """Numbers of `shape` from 0 to below 1, in single precision."""
+    if keras.backend.backend() != "jax":
+        return keras.random.uniform(shape, dtype="float32", seed=seed)
+    return (_bits(shape, seed) >> 8).astype("float32") * 2.0**-24
+
+
 def normal(shape: tuple[int, ...], seed: Any) -> Any:
     """Standard normal numbers of `shape`, in single precision."""
     if keras.backend.backend() != "jax":
         return keras.random.normal(shape, dtype="float32", seed=seed)
-    return quantile(keras.random.uniform(shape, _LOWEST, 1.0, dtype="float32", seed=seed))
+    import jax
+
+    whole = jax.lax.bitcast_convert_type(_bits(shape, seed), np.int32) >> 8  # from -2**23 to below 2**23
+    return quantile((whole.astype("float32") + 0.5) * 2.0**-23)
 
 
-def kept(shape: tuple[int, ...], rate: Any, seed: Any) -> Any:
-    """True with the probability `1 - rate`, to 1e-7."""
-    keep = 1.0 - keras.ops.convert_to_tensor(rate)
-    if keras.backend.backend() != "jax":
-        return keras.random.uniform(shape, dtype="float32", seed=seed) < keep
+def _bits(shape: tuple[int, ...], seed: Any) -> Any:
+    """32 random bits for each entry of `shape`."""
     import jax
 
     first, second = _hashed(jax.random.key_data(_keras.draw_seed(seed)))
-    count = jax.lax.iota(np.uint32, math.prod(shape)).reshape(shape)
-    bits = _hashed(_hashed(count ^ first) ^ second) >> 8
-    return bits.astype("int32") < keras.ops.round(keep * 2.0**24).astype("int32")
+    places = jax.lax.iota(np.uint32, math.prod(shape)).reshape(shape)
+    return _hashed(_hashed(places ^ first) ^ second)
 
 
 def _hashed(words: Any) -> Any:

@@ -9,7 +9,7 @@ from keras import ops
 
 from regularity import _keras
 from regularity.catalogue import weights
-from regularity.catalogue._draws import kept, normal
+from regularity.catalogue._draws import normal, uniform
 from regularity.catalogue._technique import HidesStrengths, Strength, Technique, at_least_single
 from regularity.catalogue.batch import Pairs, mixup_pairs
 
@@ -106,7 +106,7 @@ def concrete_dropout(inputs: Any, strength: Any, seed: Any, logit: Any) -> Any:
     One draw a row and feature, which space and steps share, so that whole maps go.
     """
     shape = (ops.shape(inputs)[0], *(1 for _ in inputs.shape[1:-1]), inputs.shape[-1])
-    u = keras.random.uniform(shape, dtype="float32", seed=seed)
+    u = uniform(shape, seed)
     fixed = ops.stop_gradient(logit)
     keep = ops.maximum(ops.sigmoid(-fixed), 1e-7)
     # 1 - z by the tenth power of odds: the logarithms of each number took longer than the rest of a small layer. For the same
@@ -175,9 +175,9 @@ def embedding_dropout(embeddings: Any, rate: Any, seed: Any) -> Any:
 
 def drop_connect(weights: Any, rate: Any, seed: Any) -> Any:
     """`weights * mask / (1 - rate)`, one draw a weight and step, shared by the rows of a batch."""
-    keep = ops.maximum(1.0 - ops.convert_to_tensor(rate), 1e-7)
-    scaled = ops.cast(at_least_single(weights) / keep, weights.dtype)
-    return ops.where(kept(ops.shape(weights), rate, seed), scaled, ops.zeros_like(weights))
+    keep = 1.0 - ops.convert_to_tensor(rate)
+    scaled = ops.cast(at_least_single(weights) / ops.maximum(keep, 1e-7), weights.dtype)
+    return ops.where(uniform(ops.shape(weights), seed) < keep, scaled, ops.zeros_like(weights))
 
 
 class _Noise(HidesStrengths):
