@@ -261,7 +261,9 @@ def test_drop_connect_is_dropout_of_weights():
 
 def words(key, number):
     """What numbers are made of on JAX, in NumPy."""
-    first, second = _draws._hashed(np.array(key, "uint32"))
+    first, second = np.array(key, "uint32")[:, None]
+    first = _draws._hashed(first ^ np.uint32(_draws._GOLDEN))
+    second = _draws._hashed(first ^ second)
     return _draws._hashed(_draws._hashed(np.arange(number, dtype="uint32") ^ first) ^ second)
 
 
@@ -308,6 +310,21 @@ def test_masks_of_any_places_steps_and_seeds_are_independent(rate, seeds):
             shares = [rate ** (3 - k.bit_count()) * (1 - rate) ** k.bit_count() for k in range(8)]
             counts = np.bincount(triple, minlength=8)
             assert stats.chisquare(counts, np.array(shares) * len(triple)).pvalue > 1e-4
+
+
+def test_seeds_whose_places_lie_in_one_block_draw_other_numbers():
+    """Of 2**17 seeds, those whose first words differ in the last bits alone: places of one are places of the other."""
+    seeds = np.arange(2**17, dtype="uint32")
+    first = _draws._hashed(seeds ^ np.uint32(_draws._GOLDEN))
+    order = np.argsort(first)
+    apart = first[order][1:] ^ first[order][:-1]
+    near = np.flatnonzero(apart < 2**10)
+    assert len(near) > 3
+    for i in near:
+        a, b = (words((int(seeds[order[at]]), 5), 2**12) for at in (i, i + 1))
+        b = b[np.arange(2**12) ^ int(apart[i])]
+        assert (a == b).sum() <= 1
+        assert stats.binomtest(int(((a ^ b) >> 31).sum()), len(a)).pvalue > 1e-4
 
 
 def test_each_bit_of_place_and_key_turns_half_of_the_bits_of_a_draw():

@@ -12,6 +12,7 @@ import numpy as np
 
 from regularity import _keras
 
+_GOLDEN = 0x9E3779B9  # else a seed of 0 would stay 0
 _LOG_OF_2 = 0.693147181
 
 # Polynomials, fitted at Chebyshev's nodes: log(x + 1.5) from -0.5 to 0.5, and sqrt(2) * erfinv(y) / y over
@@ -44,7 +45,10 @@ def _bits(shape: tuple[int, ...], seed: Any) -> Any:
     """32 random bits for each entry of `shape`."""
     import jax
 
-    first, second = _hashed(jax.random.key_data(_keras.draw_seed(seed)))
+    first, second = jax.random.key_data(_keras.draw_seed(seed))
+    first = _hashed(first ^ np.uint32(_GOLDEN))
+    # Of both: else two seeds whose first words are near would draw the same numbers in another order.
+    second = _hashed(first ^ second)
     places = jax.lax.iota(np.uint32, math.prod(shape)).reshape(shape)
     return _hashed(_hashed(places ^ first) ^ second)
 

@@ -438,7 +438,8 @@ def techniques(as_json: AsJson = False) -> None:
 
 def main() -> None:
     """Run the command line: errors and warnings are one line, and errors exit with 2 where the input is wrong, else with 1."""
-    warnings.showwarning = _warn
+    if not os.environ.get("REGULARITY_DEBUG"):
+        warnings.showwarning = _warn
     os.environ.setdefault("KERAS_BACKEND", "jax")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:

@@ -198,6 +198,7 @@ def search(
     settled = Settled(data, design, space, plan, epochs, seed, sampler, count, seconds, begun, where, pruner)
     with store.held():
         store.check(question)  # at once, where the user is, whatever process does the work
+        before_this = store.noted("seconds")
         store.note("score", judge.name)  # what Optuna's values are, for those who are told of trials
         with (
             Watch(judge.name, count, seconds, begun, verbose) as watch,
@@ -211,17 +212,16 @@ def search(
                 for trial in found.trials:
                     if trial.number not in before:
                         _tell_others(listeners, store, trial, len(design.rings[0]))
-            took = time.monotonic() - begun
-            if seconds is not None and took > _OVERRUN * seconds + _MOMENT:
-                warnings.warn(
-                    f"The search took {took:.3g} seconds instead of {seconds:.3g}: with this model and these rows the first "
-                    f"candidates and the judging alone take so long. A longer `budget` finds more; fewer `epochs` or `folds`, "
-                    "or larger batches, take less.",
-                    stacklevel=2,
-                )
             study = Study(name, judge.name, store.where, found, settled, model, fit, store.record)
             if page is not None:
                 page.finish(study)
+        took = store.noted("seconds")
+    if seconds is not None and took != before_this and took > _OVERRUN * seconds + _MOMENT:
+        warnings.warn(
+            f"The search took {took:.3g} seconds instead of {seconds:.3g}: the candidates that were begun and the judging took "
+            "longer than was left. With fewer `epochs` or `folds`, larger batches or a longer `budget` there is time for more.",
+            stacklevel=2,
+        )
     return study
 
 
