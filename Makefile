@@ -8,7 +8,9 @@ EXTRAS ?= dev
 ARGS ?=
 
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Modules are compiled when they are first imported, by whatever process that is, which takes half as long as all at once.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt
+unexport PYTHONDONTWRITEBYTECODE
 REQUIREMENTS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
