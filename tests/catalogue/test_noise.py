@@ -145,7 +145,7 @@ def test_temporal_activity_is_meritys_mean_over_a_batch():
     assert float(array(loss)) == pytest.approx(0.7 * ((h[:, 1:] - h[:, :-1]) ** 2).mean(), rel=1e-5)
 
 
-def test_quantiles_are_those_of_scipy_for_every_number_that_may_be_drawn():
+def test_quantiles_are_those_of_scipy_for_numbers_as_they_are_drawn():
     whole = np.arange(-(2**23), 2**23, dtype="float32")
     x = (np.concatenate([whole[::7], whole[:1000], whole[-1000:]]) + np.float32(0.5)) * np.float32(2.0**-23)
     np.testing.assert_allclose(_draws.quantile(x), stats.norm.ppf((x.astype("float64") + 1) / 2), rtol=0, atol=1.5e-5)
