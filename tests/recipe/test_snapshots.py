@@ -160,6 +160,18 @@ def test_weights_that_are_set_are_those_whose_outputs_are_seen():
     np.testing.assert_allclose(applied.predict(X, verbose=0), model.predict(X, verbose=0), atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")  # ours counts batches besides
+def test_weights_of_a_file_of_the_stock_network_are_those_whose_outputs_are_seen(tmp_path):
+    applied, model = trained({"snapshots": 1.0}), network()
+    model.save_weights(tmp_path / "stock.weights.h5")
+    applied.save_weights(tmp_path / "own.weights.h5")
+    outputs = applied.predict(X, verbose=0)
+    applied.load_weights(tmp_path / "stock.weights.h5")
+    np.testing.assert_allclose(applied.predict(X, verbose=0), model.predict(X, verbose=0), atol=1e-6)
+    applied.load_weights(tmp_path / "own.weights.h5")  # which has all five
+    np.testing.assert_allclose(applied.predict(X, verbose=0), outputs, atol=1e-6)
+
+
 def test_without_a_known_length_the_network_in_training_is_seen():
     applied = rg.Recipe({"snapshots": 1.0}).apply(network())
     for _ in range(7):

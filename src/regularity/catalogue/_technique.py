@@ -288,6 +288,7 @@ class SavedVariables(keras.layers.Layer):
     def __init__(self, held: Callable[[], dict[str, keras.Variable]]) -> None:
         super().__init__()
         self.held = held  # a call, since the variables stay those of the layer that they belong to
+        self.found = False  # whether the file that was read last had any
 
     def save_own_variables(self, store: Any) -> None:
         for name, variable in self.held().items():
@@ -295,6 +296,7 @@ class SavedVariables(keras.layers.Layer):
 
     def load_own_variables(self, store: Any) -> None:
         names = set(store.keys())  # none in a file of the stock model, or for an instance shared when it was saved
+        self.found = bool(names)
         for name, variable in self.held().items():
             if _in_files(name) in names:
                 variable.assign(store[_in_files(name)])

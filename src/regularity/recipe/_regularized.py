@@ -65,6 +65,12 @@ class Regularized(TrainingStep, HidesStrengths):
         super().set_weights(weights)
         self._forget_snapshots()
 
+    def load_weights(self, *args: Any, **kwargs: Any) -> None:
+        self.saved_snapshots.found = False
+        super().load_weights(*args, **kwargs)  # type: ignore[misc]
+        if not self.saved_snapshots.found:  # in the file of a stock model, say
+            self._forget_snapshots()
+
     def to_keras(self) -> keras.Model:
         """Return the model as plain Keras, with the same weights and stock objects in place of ours.
 
