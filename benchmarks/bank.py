@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks import datasets
 
 TECHNIQUES = ("weight_decay", "dropout", "label_smoothing", "mixup", "cutmix", "input_noise")
-SCORES = ("accuracy", "balanced accuracy", "log loss")  # the last one negated: higher is better
+SCORES = ("accuracy", "balanced accuracy", "log loss", "balanced log loss")  # losses are negated: higher is better
 FOLDS, REFITS = 5, 2
 PAIRS = sorted(combinations(range(FOLDS), 2), key=lambda pair: ((pair[1] - pair[0]) not in (1, FOLDS - 1), pair))
 RING = len(PAIRS) // 2  # the first so many pairs are neighbours in a ring, the others two apart
@@ -148,16 +148,18 @@ def told(y: np.ndarray, keep: int) -> Any:
 
 
 def scores(outputs: np.ndarray, y: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
-    """Accuracy, balanced accuracy and negated log loss of probabilities (..., rows, classes), of (..., scores)."""
+    """Accuracy and negated log loss of probabilities (..., rows, classes), each by row and by class, of (..., scores)."""
     valid = np.ones(y.shape, bool) if valid is None else valid
     right = (outputs.argmax(-1) == y) & valid
     classes = np.arange(outputs.shape[-1])
     of_class = (y[..., None] == classes) & valid[..., None]
-    recalls = (right[..., None] & of_class).sum(-2) / np.maximum(of_class.sum(-2), 1)
+    counts = np.maximum(of_class.sum(-2), 1)
+    recalls = (right[..., None] & of_class).sum(-2) / counts
     chosen = np.take_along_axis(outputs, np.broadcast_to(y, outputs.shape[:-1])[..., None], -1)[..., 0]
     logs = np.where(valid, np.log(np.clip(chosen.astype("float64"), _EPSILON, 1)), 0)
     count = valid.sum(-1)
-    return np.stack([right.sum(-1) / count, recalls.mean(-1), logs.sum(-1) / count], -1)
+    by_class = (logs[..., None] * of_class).sum(-2) / counts
+    return np.stack([right.sum(-1) / count, recalls.mean(-1), logs.sum(-1) / count, by_class.mean(-1)], -1)
 
 
 def _trained(

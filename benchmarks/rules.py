@@ -24,7 +24,7 @@ from benchmarks import bank as banks
 from benchmarks import datasets
 from benchmarks.bank import FOLDS, PAIRS, RING, SCORES, Bank
 
-ACCURACY, BALANCED, LOG_LOSS = np.eye(len(SCORES))
+ACCURACY, BALANCED, LOG_LOSS, _ = np.eye(len(SCORES))
 _SMOOTHED = 5  # epochs
 _RACED = 8
 _DRAWN = 2 / 3  # of the candidates
@@ -105,14 +105,18 @@ class Judged(NamedTuple):
     optimism: np.ndarray
 
 
-def mixed(accuracy: float = 0.0, balanced: float = 0.0, log_loss: float = 0.0) -> np.ndarray:
-    return np.array([accuracy, balanced, log_loss])
+def mixed(
+    accuracy: float = 0.0, balanced: float = 0.0, log_loss: float = 0.0, balanced_log_loss: float = 0.0
+) -> np.ndarray:
+    return np.array([accuracy, balanced, log_loss, balanced_log_loss])
 
 
 _PLAIN_SCORES = {"accuracy": ACCURACY, "balanced accuracy": BALANCED, "log loss": LOG_LOSS}
+_HALF, _HALF_BALANCED = "bal. 0.5 + log loss 0.5", "bal. 0.5 + balanced log loss 0.5"
 _MIXTURES = {
     "bal. 0.7 + log loss 0.3": mixed(balanced=0.7, log_loss=0.3),
-    "bal. 0.5 + log loss 0.5": mixed(balanced=0.5, log_loss=0.5),
+    _HALF: mixed(balanced=0.5, log_loss=0.5),
+    _HALF_BALANCED: mixed(balanced=0.5, balanced_log_loss=0.5),
     "bal. 0.3 + log loss 0.7": mixed(balanced=0.3, log_loss=0.7),
     "acc. 0.5 + log loss 0.5": mixed(accuracy=0.5, log_loss=0.5),
     "acc. 0.5 + bal. 0.5": mixed(accuracy=0.5, balanced=0.5),
@@ -133,7 +137,7 @@ def rules() -> dict[str, Rule]:
     for view in ("folds", "ring", "rings"):
         for name, weights in {**_PLAIN_SCORES, **_MIXTURES}.items():
             found[f"GP: {name}, {_VIEWS[view]}"] = Rule(view, weights, smooth=True, surrogate="process")
-    for name in ("balanced accuracy", "log loss", "bal. 0.5 + log loss 0.5"):
+    for name in ("balanced accuracy", "log loss", _HALF, _HALF_BALANCED):
         weights = {**_PLAIN_SCORES, **_MIXTURES}[name]
         process = Rule("rings", weights, smooth=True, surrogate="process")
         for kind in ("forest", "additive", "stiff", "fitted noise"):
@@ -145,11 +149,11 @@ def rules() -> dict[str, Rule]:
         found[f"GP, ties: {name}, both rings"] = replace(process, ties=True)
         found[f"GP, ties: {name}, 5 folds"] = replace(process, ties=True, view="folds")
         found[f"GP, last epoch: {name}, both rings"] = replace(process, last=True)
-    half = _MIXTURES["bal. 0.5 + log loss 0.5"]
-    for name, weights in {**_PLAIN_SCORES, "bal. 0.5 + log loss 0.5": half}.items():
+    halves = {name: _MIXTURES[name] for name in (_HALF, _HALF_BALANCED)}
+    for name, weights in {**_PLAIN_SCORES, **halves}.items():
         found[f"ensemble of best: {name}, 5 folds"] = Rule("folds", weights, top=1)
     for view in ("folds", "rings"):
-        for name, weights in {"balanced accuracy": BALANCED, "bal. 0.5 + log loss 0.5": half}.items():
+        for name, weights in {"balanced accuracy": BALANCED, **halves}.items():
             for top in (1, 3, 10):
                 process = Rule(view, weights, smooth=True, surrogate="process", top=top)
                 found[f"ensemble of {top} by GP: {name}, {_VIEWS[view]}"] = process
@@ -357,7 +361,7 @@ def oracle(seen: Seen) -> Judged:
     return Judged(*(np.mean(part, 0) for part in zip(*found, strict=True)))
 
 
-def as_search(seen: Seen, score: int, answer: bool) -> Judged:
+def as_search(seen: Seen, score: str, beside: str, answer: bool) -> Judged:
     """What `rg.search` chooses from both rings, by its own code: the best it expects, or the simplest as good."""
     from regularity.recipe import Recipe
     from regularity.study import _rule
@@ -366,7 +370,8 @@ def as_search(seen: Seen, score: int, answer: bool) -> Judged:
     bank, nothing = seen.bank, np.zeros(0, int)
     cells = [Cell(nothing, pair) for pair in PAIRS]
     design = Design([nothing] * FOLDS, [cells[:RING], cells[RING:]], [], float(bank.share), True)
-    curves = bank.pairs[..., [score, 2]]  # (candidates, cells, epochs, sets, scores)
+    of_two = [SCORES.index(score), SCORES.index(beside)]
+    curves = bank.pairs[..., of_two]  # (candidates, cells, epochs, sets, scores)
     trials = [
         _rule.Trial(i, "" if i else "as given", Recipe({}), {str(k): 1 for k in np.flatnonzero(on)}, own, 2)
         for i, (on, own) in enumerate(zip(bank.encoded, curves, strict=True))
@@ -416,10 +421,14 @@ def _judge_all(seen: Seen) -> dict[str, Judged]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # diverged candidates, and processes at the ends of their ranges
         found = {name: judge(rule, seen) for name, rule in rules().items()}
-        for score, name in ((0, "acc."), (1, "bal.")):
+        for score, beside, name in (
+            ("accuracy", "log loss", "acc. 0.5 + log loss 0.5"),
+            ("balanced accuracy", "balanced log loss", _HALF_BALANCED),
+            ("balanced accuracy", "log loss", _HALF),
+        ):
             for answer in (False, True):
                 what = "answer" if answer else "best"
-                found[f"rg.search, {what}: {name} 0.5 + log loss 0.5"] = as_search(seen, score, answer)
+                found[f"rg.search, {what}: {name}"] = as_search(seen, score, beside, answer)
     found["oracle: half of the test rows"] = oracle(seen)
     for name, rule in (
         ("balanced accuracy, 5 folds", Rule("folds", BALANCED, smooth=True)),
@@ -493,7 +502,6 @@ def over_data(of_data: Sequence[dict[str, Line]]) -> dict[str, Line]:
 
 def steps(names: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
     """Pairs of rules that differ in one thing, by what that is."""
-    half = "bal. 0.5 + log loss 0.5"
 
     def swapped(old: str, new: str, having: str = "") -> list[tuple[str, str]]:
         pairs = [(name, name.replace(old, new)) for name in names if old in name and having in name]
@@ -504,10 +512,14 @@ def steps(names: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
         "both rings instead of 5 folds": swapped("5 folds", "both rings"),
         "both rings instead of ring 1": swapped("ring 1", "both rings"),
         "curves smoothed": swapped("best:", "smooth:"),
-        "half log loss instead of balanced accuracy alone": swapped(": balanced accuracy", f": {half}"),
+        "half log loss instead of balanced accuracy alone": swapped(": balanced accuracy", f": {_HALF}"),
+        "half balanced log loss instead of balanced accuracy alone": swapped(
+            ": balanced accuracy", f": {_HALF_BALANCED}"
+        ),
+        "that half balanced instead of by row": swapped(f": {_HALF}", f": {_HALF_BALANCED}"),
         "half log loss instead of accuracy alone": swapped(": accuracy", ": acc. 0.5 + log loss 0.5"),
         "balanced accuracy instead of accuracy": swapped(": accuracy", ": balanced accuracy"),
-        "half log loss, half balanced accuracy instead of log loss alone": swapped(": log loss", f": {half}"),
+        "half log loss, half balanced accuracy instead of log loss alone": swapped(": log loss", f": {_HALF}"),
         "a Gaussian process instead of own scores": swapped("smooth:", "GP:"),
         "that process stiffer": swapped("GP:", "stiff:"),
         "that process with a noise that is fitted": swapped("GP:", "fitted noise:"),
