@@ -741,6 +741,36 @@ def _one_plain(
     given, sites = applied.__dict__["_given"](), applied.__dict__["_sites"]
     values = {key: as_number(variable) for key, variable in applied.strengths.items()}
     names = put_in_names(given, sites)
+    plain = _rebuilt_with_stock(given, sites, values, names)
+    carry_regularizers(given, plain)
+    layers = dict(_keras.walk(plain))
+    _stock_settings(layers, sites, values)
+    copy_state(applied, plain, instead)
+    for site in sites:
+        fold = CATALOGUE[site.technique].fold
+        if fold is None or (site.kind == "after" and not values[site.key]):
+            continue
+        layer = layers[names[site.key] if site.kind == "after" else site.path]
+        if not _is_ours(layer):  # one that stays needs no folding
+            fold(layer, values[site.key])
+    variables = variables_by_path(plain, layers)
+    _stock_penalties(layers, variables, sites, values, share)
+    _keras.compile_like(plain, applied)
+    carry_attributes(applied, plain)
+    _stock_decay(plain, variables, {s.path: values[s.key] for s in sites if CATALOGUE[s.technique].hook == "decay"})
+    _stock_constraints(plain, sites, variables, values)
+    if any(CATALOGUE[site.technique].hook == "average" for site in sites):
+        _keras.innermost(plain.optimizer).use_ema = False  # unless a technique says otherwise
+    for site in sites:
+        technique = CATALOGUE[site.technique]
+        if technique.restore is not None:
+            technique.restore(_keras.innermost(plain.optimizer), technique.outside(values[site.key]))
+    _keras.innermost(plain.optimizer).build(plain.trainable_variables)  # else a file of it warns when loaded
+    return plain
+
+
+def _rebuilt_with_stock(given: Any, sites: Sequence[Site], values: Mapping[str, Any], names: Mapping[str, str]) -> Any:
+    """The model anew, with Keras's own layers put in where a strength is on."""
     new: dict[str, list[Any]] = {}
     for site in sites:
         if site.kind != "after" or not values[site.key]:
@@ -755,43 +785,48 @@ def _one_plain(
         for site in sites
         if site.kind == "around" and values[site.key]
     }
-    plain = rebuild(given, new, around)
-    carry_regularizers(given, plain)
-    layers = dict(_keras.walk(plain))
+    return rebuild(given, new, around)
+
+
+def _stock_settings(layers: Mapping[str, Any], sites: Sequence[Site], values: Mapping[str, Any]) -> None:
+    """Have layers that hold a strength be Keras's own, with it as a number."""
+    for site in sites:
+        technique = CATALOGUE[site.technique]
+        if site.kind == "cell":
+            cell = layers[site.path]
+            _keras.set_cell_dropout(cell, {technique.stock[type(cell)]: values[site.key]})
+        if site.kind != "layer":
+            continue
+        layer = layers[site.path]
+        kind, config = _stock_layer(site, layer), layer.get_config()
+        names_of_strength = tuple(technique.stock.values())
+        if technique.fold is not None:
+            if layer.gamma is not None and layer.beta is not None:  # else there is nothing to fold a share into
+                rest = {k: v for k, v in config.items() if k not in names_of_strength}
+                _keras.become(layer, kind, rest, names_of_strength)
+        elif kind is None:  # Keras has none, and at inference it is nothing
+            base = {name: config[name] for name in ("name", "trainable", "dtype")}
+            _keras.become(layer, keras.layers.Identity, base, names_of_strength)
+        else:
+            config[technique.stock[kind]] = values[site.key]
+            _keras.become(layer, kind, config, names_of_strength)
+        if technique.hook == "attention":
+            _keras.set_attention_dropout(layers[site.path.rpartition("/")[0]], values[site.key])
+
+
+def _stock_penalties(
+    layers: Mapping[str, Any],
+    variables: Mapping[str, Any],
+    sites: Sequence[Site],
+    values: Mapping[str, Any],
+    share: float,
+) -> None:
+    """Give variables and layers Keras's own regularizers, with a share of each strength, in the slots that layers have for them."""
     penalties: dict[tuple[str, str], dict[str, float]] = {}
     for site in sites:
-        if site.kind == "layer":
-            layer, technique = layers[site.path], CATALOGUE[site.technique]
-            kind, config = _stock_layer(site, layer), layer.get_config()
-            names_of_strength = tuple(technique.stock.values())
-            if technique.fold is not None:
-                if layer.gamma is not None and layer.beta is not None:  # else there is nothing to fold a share into
-                    _keras.become(
-                        layer, kind, {k: v for k, v in config.items() if k not in names_of_strength}, names_of_strength
-                    )
-            elif kind is None:  # Keras has none, and at inference it is nothing
-                base = {name: config[name] for name in ("name", "trainable", "dtype")}
-                _keras.become(layer, keras.layers.Identity, base, names_of_strength)
-            else:
-                config[technique.stock[kind]] = values[site.key]
-                _keras.become(layer, kind, config, names_of_strength)
-            if technique.hook == "attention":
-                _keras.set_attention_dropout(layers[site.path.rpartition("/")[0]], values[site.key])
-        elif site.kind == "cell":
-            cell = layers[site.path]
-            _keras.set_cell_dropout(cell, {CATALOGUE[site.technique].stock[type(cell)]: values[site.key]})
-        elif CATALOGUE[site.technique].hook in ("penalty", "output"):
+        if CATALOGUE[site.technique].hook in ("penalty", "output"):
             name = site.technique.removeprefix("activity_")
             penalties.setdefault((site.kind, site.path), {})[name] = share * values[site.key]
-    copy_state(applied, plain, instead)
-    for site in sites:
-        fold = CATALOGUE[site.technique].fold
-        if fold is None or (site.kind == "after" and not values[site.key]):
-            continue
-        layer = layers[names[site.key] if site.kind == "after" else site.path]
-        if not _is_ours(layer):  # one that stays needs no folding
-            fold(layer, values[site.key])
-    variables = variables_by_path(plain, layers)
     for (kind, path), strengths in penalties.items():
         penalty = stock_penalty(strengths)
         if kind == "output":
@@ -804,18 +839,6 @@ def _one_plain(
             for slot in (f"{variable.name}_regularizer", f"{variable.name.removesuffix('_kernel')}_regularizer"):
                 if hasattr(layer, slot):
                     setattr(layer, slot, penalty)
-    _keras.compile_like(plain, applied)
-    carry_attributes(applied, plain)
-    _stock_decay(plain, variables, {s.path: values[s.key] for s in sites if CATALOGUE[s.technique].hook == "decay"})
-    _stock_constraints(plain, sites, variables, values)
-    if any(CATALOGUE[site.technique].hook == "average" for site in sites):
-        _keras.innermost(plain.optimizer).use_ema = False  # unless a technique says otherwise
-    for site in sites:
-        technique = CATALOGUE[site.technique]
-        if technique.restore is not None:
-            technique.restore(_keras.innermost(plain.optimizer), technique.outside(values[site.key]))
-    _keras.innermost(plain.optimizer).build(plain.trainable_variables)  # else a file of it warns when loaded
-    return plain
 
 
 def _stock_skip(inputs: Any, outputs: Any, share: float, name: str) -> Any:
