@@ -46,7 +46,7 @@ def flipped(labels: np.ndarray, share: float, random: np.random.Generator) -> np
 
 
 def net() -> Any:
-    """A network that learns most of any 2000 labels by heart in 40 epochs."""
+    """A network that learns any 2000 labels by heart in 40 epochs."""
     import keras
 
     hidden = [keras.layers.Dense(256, activation="relu") for _ in range(2)]
