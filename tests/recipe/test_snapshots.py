@@ -172,6 +172,40 @@ def test_weights_of_a_file_of_the_stock_network_are_those_whose_outputs_are_seen
     np.testing.assert_allclose(applied.predict(X, verbose=0), outputs, atol=1e-6)
 
 
+def test_weights_that_come_in_another_way_than_from_layers_are_all_seen(monkeypatch):
+    """As from a checkpoint of Orbax, which Keras reads into the state of a model."""
+    applied = trained({"snapshots": 1.0})
+    outputs, state = applied.predict(X, verbose=0), applied.get_state_tree(value_format="numpy_array")
+    applied.fit(X, Y, verbose=0)
+    monkeypatch.setattr(keras.Model, "load_weights", keras.Model.set_state_tree)
+    applied.load_weights(state)
+    np.testing.assert_allclose(applied.predict(X, verbose=0), outputs, atol=1e-6)
+    assert len({one[0].tobytes() for one in kept(applied)}) == CYCLES
+
+
+@pytest.mark.filterwarnings("ignore:A total of")
+def test_of_a_file_with_another_head_all_five_have_what_fits(tmp_path):
+    applied = trained({"snapshots": 1.0})
+    applied.save_weights(tmp_path / "own.weights.h5")
+    hidden = layers.Dense(8, "relu", name="hidden")
+    model = keras.Sequential([keras.Input((6,)), hidden, layers.Dense(4, "softmax", name="last")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    other = rg.Recipe({"snapshots": 1.0}).apply(model)
+    head = other.layers[-1].get_weights()
+    other.load_weights(tmp_path / "own.weights.h5", skip_mismatch=True)
+    for one, own in zip(kept(other), kept(applied), strict=True):
+        for value, expected in zip(one, [*own[:2], *head], strict=True):
+            np.testing.assert_array_equal(value, expected)
+
+
+def test_a_file_that_cannot_be_read_changes_nothing(tmp_path):
+    applied = trained({"snapshots": 1.0})
+    outputs = applied.predict(X, verbose=0)
+    with pytest.raises((OSError, ValueError)):
+        applied.load_weights(tmp_path / "none.weights.h5")
+    np.testing.assert_array_equal(applied.predict(X, verbose=0), outputs)
+
+
 def test_without_a_known_length_the_network_in_training_is_seen():
     applied = rg.Recipe({"snapshots": 1.0}).apply(network())
     for _ in range(7):

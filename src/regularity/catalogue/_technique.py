@@ -288,7 +288,6 @@ class SavedVariables(keras.layers.Layer):
     def __init__(self, held: Callable[[], dict[str, keras.Variable]]) -> None:
         super().__init__()
         self.held = held  # a call, since the variables stay those of the layer that they belong to
-        self.found = False  # whether the file that was read last had any
 
     def save_own_variables(self, store: Any) -> None:
         for name, variable in self.held().items():
@@ -296,10 +295,15 @@ class SavedVariables(keras.layers.Layer):
 
     def load_own_variables(self, store: Any) -> None:
         names = set(store.keys())  # none in a file of the stock model, or for an instance shared when it was saved
-        self.found = bool(names)
+        misfit = None
         for name, variable in self.held().items():
             if _in_files(name) in names:
-                variable.assign(store[_in_files(name)])
+                try:
+                    variable.assign(store[_in_files(name)])
+                except ValueError as error:  # with `skip_mismatch` the others are to be read all the same
+                    misfit = misfit or error
+        if misfit is not None:
+            raise misfit
 
 
 def _in_files(name: str) -> str:

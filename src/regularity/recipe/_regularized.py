@@ -65,11 +65,21 @@ class Regularized(TrainingStep, HidesStrengths):
         super().set_weights(weights)
         self._forget_snapshots()
 
-    def load_weights(self, *args: Any, **kwargs: Any) -> None:
-        self.saved_snapshots.found = False
-        super().load_weights(*args, **kwargs)  # type: ignore[misc]
-        if not self.saved_snapshots.found:  # in the file of a stock model, say
-            self._forget_snapshots()
+    def load_weights(self, *args: Any, **kwargs: Any) -> Any:
+        """As Keras; what is kept beside the weights becomes them where the file has none, as that of a stock model."""
+        kept = [pair for one in self.__dict__.get("_snapshots", ()) for pair in one]
+        kept = [pair for pair in kept if keras.backend.is_float_dtype(pair[1].dtype)]
+        held, instead = [one for _, one in kept], [keras.ops.convert_to_numpy(one).copy() for _, one in kept]
+        for one in held:
+            one.assign(np.full(one.shape, np.nan))  # what a file has is seen, in whatever way Keras reads it
+        try:
+            found = super().load_weights(*args, **kwargs)  # type: ignore[misc]
+            instead = [keras.ops.convert_to_numpy(variable) for variable, _ in kept]
+        finally:
+            for one, value in zip(held, instead, strict=True):
+                if np.isnan(keras.ops.convert_to_numpy(one)).all():
+                    one.assign(value)
+        return found
 
     def to_keras(self) -> keras.Model:
         """Return the model as plain Keras, with the same weights and stock objects in place of ours.
