@@ -55,8 +55,14 @@ class Bank(NamedTuple):
 
 
 def load(folder: Path, name: str, seed: int) -> Bank:
-    with np.load(_file(folder, name, seed)) as found:
-        return Bank(**{key: found[key] for key in Bank._fields})
+    file = _file(folder, name, seed)
+    with np.load(file) as found:
+        bank = Bank(**{key: found[key] for key in Bank._fields})
+    if bank.folds.shape[-1] != len(SCORES):
+        raise SystemExit(
+            f"{file} has {bank.folds.shape[-1]} scores, not {', '.join(SCORES)}: remove it, and it is made anew."
+        )
+    return bank
 
 
 def seeds(folder: Path, name: str) -> list[int]:
@@ -159,7 +165,10 @@ def scores(outputs: np.ndarray, y: np.ndarray, valid: np.ndarray | None = None) 
     logs = np.where(valid, np.log(np.clip(chosen.astype("float64"), _EPSILON, 1)), 0)
     count = valid.sum(-1)
     by_class = (logs[..., None] * of_class).sum(-2) / counts
-    return np.stack([right.sum(-1) / count, recalls.mean(-1), logs.sum(-1) / count, by_class.mean(-1)], -1)
+    there = of_class.any(-2).sum(-1)  # classes; the sums of those that these rows lack are 0
+    return np.stack(
+        [right.sum(-1) / count, recalls.sum(-1) / there, logs.sum(-1) / count, by_class.sum(-1) / there], -1
+    )
 
 
 def _trained(

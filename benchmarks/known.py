@@ -65,7 +65,7 @@ def pairs(first: Sequence[dict[str, float]], second: Sequence[dict[str, float]])
     return [{**a, **b} for a, b in product(first, second)]
 
 
-# All inside the range in which a path looks, but for mixup and label smoothing: their best lies beyond.
+# All inside the range in which a path looks, but for the last label smoothing: the best of its range is near its end.
 AGAINST_NOISE: Entrants = {
     "plain": [{}],
     "early stopping": grid("epochs", 1, 2, 3, 4, 6, 8, 12, 16),

@@ -362,7 +362,7 @@ def oracle(seen: Seen) -> Judged:
 
 
 def as_search(seen: Seen, score: str, beside: str, answer: bool) -> Judged:
-    """What `rg.search` chooses from both rings, by its own code: the best it expects, or the simplest as good."""
+    """What the code of `rg.search` chooses from both rings by two scores: the best it expects, or the simplest as good."""
     from regularity.recipe import Recipe
     from regularity.study import _rule
     from regularity.study._cells import Cell, Design
@@ -424,7 +424,7 @@ def _judge_all(seen: Seen) -> dict[str, Judged]:
         for score, beside, name in (
             ("accuracy", "log loss", "acc. 0.5 + log loss 0.5"),
             ("balanced accuracy", "balanced log loss", _HALF_BALANCED),
-            ("balanced accuracy", "log loss", _HALF),
+            ("balanced accuracy", "log loss", _HALF),  # which `rg.search` itself does not mix
         ):
             for answer in (False, True):
                 what = "answer" if answer else "best"
@@ -568,8 +568,6 @@ def table(of_rule: dict[str, Line]) -> str:
         "its five best",
         "over plain",
         "by all models",
-        "accuracy",
-        "log loss",
         "folds say",
         "optimism",
     ]
