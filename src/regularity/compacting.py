@@ -8,7 +8,7 @@ import numpy as np
 
 from regularity import _keras
 from regularity.catalogue import CATALOGUE
-from regularity.recipe._regularized import carry_attributes, copy_state, rebuild
+from regularity.recipe._copying import carry_attributes, copy_state, rebuild
 
 layers = keras.layers
 _UNITS = {layers.Dense: "units", layers.Conv1D: "filters", layers.Conv2D: "filters", layers.Conv3D: "filters"}

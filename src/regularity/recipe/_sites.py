@@ -194,6 +194,14 @@ def component(technique: Technique, rank: int | None) -> type | None:
     return next((kind for kind in technique.components if getattr(kind, "rank", rank) == rank), None)
 
 
+def component_at(site: Site, layer: Any = None) -> Any:
+    """The class of ours that a site's technique puts in, or that takes the place of the `layer` which is there."""
+    technique = CATALOGUE[site.technique]
+    if layer is None:
+        return component(technique, site.rank)
+    return next(kind for kind in technique.components if isinstance(layer, kind) or issubclass(kind, type(layer)))
+
+
 def _is_there(technique: Technique, noise: Sequence[Any]) -> bool:
     """Whether one of the layers does what `technique` would do, or as good as."""
     drops = issubclass(technique.components[0], keras.layers.Dropout)

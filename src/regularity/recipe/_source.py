@@ -14,9 +14,9 @@ import keras
 from regularity import _keras
 from regularity.catalogue import CATALOGUE
 from regularity.recipe import _sites
+from regularity.recipe._copying import matching, put_in_names, rebuild
 from regularity.recipe._layout import Group
 from regularity.recipe._recipe import FIELDS, Recipe, sites_of
-from regularity.recipe._regularized import matching, put_in_names, rebuild
 from regularity.recipe._writing import Writer, cannot, has_auto_name
 
 
