@@ -424,6 +424,20 @@ _SPREADING = (
 )  # fmt: skip
 
 
+def class_weight_of(data: Data) -> dict[int, float] | None:
+    """The weight of each class, where what rows weigh is a matter of their class alone; else None."""
+    y, weight = data.y, data.sample_weight
+    if not isinstance(y, np.ndarray) or not isinstance(weight, np.ndarray) or weight.ndim != 1:
+        return None
+    labels = y if y.ndim == 1 else y[..., 0] if y.shape[-1] == 1 else y.argmax(-1)
+    if labels.ndim > 1 or (labels != np.round(labels)).any() or labels.min() < 0:
+        return None
+    found = {int(label): weight[labels == label] for label in np.unique(labels)}
+    if len(found) < 2 or any(np.ptp(own) for own in found.values()):
+        return None
+    return {label: float(own[0]) for label, own in found.items()}
+
+
 def class_weights(model: Any, y: Any, class_weight: Any) -> np.ndarray:
     """The weight of each row by the class of its target, as Keras counts: 1 for a class without one.
 

@@ -479,3 +479,18 @@ def test_lines_are_at_most_100_characters_long() -> None:
     assert max(map(len, program.splitlines())) <= 100
     assert ast.parse(program)
     assert not re.search(r"\d{9}", program)
+
+
+def test_a_layer_that_is_named_as_a_class_does_not_hide_it():
+    inputs = keras.Input((4,), name="Dropout")
+    hidden = layers.Dense(8, "relu", name="Dense")(inputs)
+    model = compiled(keras.Model(inputs, layers.Dense(1)(layers.Dropout(0.5)(hidden))))
+    assert structure(built(source(model, rg.Recipe({})))) == structure(model)
+
+
+def test_slices_by_numbers_of_numpy_are_written_as_numbers():
+    inputs = keras.Input((6,))
+    model = compiled(keras.Model(inputs, layers.Dense(1)(inputs[:, np.int64(1) : np.int64(5) : np.int64(2)])))
+    program = source(model, rg.Recipe({}))
+    assert "inputs[:, 1:5:2]" in program
+    assert structure(built(program)) == structure(model)

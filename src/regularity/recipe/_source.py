@@ -15,12 +15,21 @@ from regularity import _keras
 from regularity.catalogue import CATALOGUE
 from regularity.recipe import _sites
 from regularity.recipe._copying import matching, put_in_names, rebuild
-from regularity.recipe._layout import Group
+from regularity.recipe._layout import Group, Parts
 from regularity.recipe._recipe import FIELDS, Recipe, sites_of
 from regularity.recipe._writing import Writer, cannot, has_auto_name
 
 
-def source(model: Any, recipe: Recipe, *, batch_size: int = 32, epochs: int | None = None) -> str:
+def source(
+    model: Any,
+    recipe: Recipe,
+    *,
+    batch_size: int = 32,
+    epochs: int | None = None,
+    class_weight: Mapping[int, float] | None = None,
+    weighted: bool = False,
+    kept: bool = False,
+) -> str:
     """Return a Python program that builds `model` with fresh weights and trains it with `recipe`, on `x` and `y`.
 
     It is stock Keras where every technique of the recipe has a form in Keras that trains the same: regularizers,
@@ -32,6 +41,9 @@ def source(model: Any, recipe: Recipe, *, batch_size: int = 32, epochs: int | No
         recipe: What to train it with. Its own `epochs` and `learning_rate` go before others.
         batch_size: Rows of a step.
         epochs: How often to pass the rows where the recipe doesn't say; None for Keras's default.
+        class_weight: The weight of each class, or None.
+        weighted: Whether rows have weights of their own.
+        kept: Whether training begins with the weights that `model` has, which the program's reader has to bring.
 
     Raises:
         ValueError: If the model can't be written: a subclassed one, one with a lambda, or a layer without a configuration.
@@ -47,6 +59,9 @@ def source(model: Any, recipe: Recipe, *, batch_size: int = 32, epochs: int | No
         rate=_keras.innermost(applied.optimizer).get_config()["learning_rate"],
         batch_size=batch_size,
         epochs=recipe.epochs or epochs,
+        class_weight=class_weight,
+        weighted=weighted,
+        kept=kept,
     )
     plain, targets = applied.to_keras(), _targets(applied)
     if targets is not None and _is_stock(applied, plain):
@@ -62,6 +77,9 @@ class _Settings:
     rate: Any
     batch_size: int
     epochs: int | None
+    class_weight: Mapping[int, float] | None
+    weighted: bool
+    kept: bool
 
 
 # -- what Keras has a form of ---------------------------------------------------------------------------------------------
@@ -207,15 +225,25 @@ def _program(
         writer.write("keras.config.set_dtype_policy", Group([writer.value(keras.config.dtype_policy())]))
     if keras.config.image_data_format() != "channels_last":
         writer.write('keras.config.set_image_data_format("channels_first")')
-    writer.lines += [*([""] if writer.lines else []), _data(model), ""]
+    writer.lines += [*([""] if writer.lines else []), _data(model, settings.weighted), ""]
     writer.model(model, "model")
     if any(layer.weights and not layer.trainable for _, layer in _keras.walk(model)):
         writer.lines.append("# What is frozen has fresh weights here: give it those that it was trained to.")
+    if settings.kept:
+        writer.lines.append(
+            "# The search went on from the weights of your model: model.set_weights(yours.get_weights())"
+        )
     _compile(writer, model, compiled, settings.rate, targets)
     if entries:
         writer.write("recipe = rg.Recipe", Group([writer.value(dict(entries))]))
         writer.write("model = recipe.apply(model)")
-    arguments = [("x",), ("y",)] + ([(f"epochs={settings.epochs}",)] if settings.epochs is not None else [])
+    arguments: list[Parts] = [("x",), ("y",)]
+    if settings.weighted:
+        arguments.append(("sample_weight=sample_weight",))
+    if settings.class_weight is not None:
+        arguments.append(("class_weight=", *writer.value(dict(settings.class_weight))))
+    if settings.epochs is not None:
+        arguments.append((f"epochs={settings.epochs}",))
     writer.write("model.fit", Group([*arguments, (f"batch_size={settings.batch_size}",)]))
     return "\n".join([*writer.header, "", *writer.lines, ""])
 
@@ -246,13 +274,14 @@ def _compile(writer: Writer, model: Any, compiled: Mapping[str, Any], rate: Any,
     writer.write("model.compile", Group(arguments))
 
 
-def _data(model: Any) -> str:
+def _data(model: Any, weighted: bool) -> str:
     """The comment that says what the program's reader has to have."""
+    yours = "# x, y, sample_weight: your data and what each row weighs" if weighted else "# x, y: your data"
     if isinstance(model, keras.Sequential):
-        return "# x, y: your data"
+        return yours
     forms = zip("xy", _keras.graph_structure(model), strict=True)
     several = [f"{name} is {_form(structure)}" for name, structure in forms if not _keras.is_symbolic(structure)]
-    return "; ".join(["# x, y: your data", *several])
+    return "; ".join([yours, *several])
 
 
 def _form(structure: Any) -> str:

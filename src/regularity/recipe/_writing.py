@@ -35,7 +35,17 @@ _HOMES: dict[str, Any] = {
     "rg.layers": layers,
     "rg.regularizers": regularizers,
 }
-_TAKEN = ("x", "y", "model", "recipe", "optimizer", "keras", "rg", *(name.partition(".")[0] for name in _HOMES))
+_TAKEN = (
+    "x",
+    "y",
+    "sample_weight",
+    "model",
+    "recipe",
+    "optimizer",
+    "keras",
+    "rg",
+    *(name.partition(".")[0] for name in _HOMES),
+)
 
 
 class Writer:
@@ -358,7 +368,7 @@ class Writer:
     def _unique(self, stem: str) -> str:
         stem = "".join(c if c.isalnum() else "_" for c in stem).lstrip("0123456789") or "layer"
         name, n = stem, 0
-        while name in self._taken or keyword.iskeyword(name) or hasattr(builtins, name):
+        while name in self._taken or keyword.iskeyword(name) or hasattr(builtins, name) or hasattr(keras.layers, name):
             n += 1
             name = f"{stem}_{n}"
         self._taken.add(name)
@@ -506,9 +516,13 @@ def _index(index: Any) -> str:
     if isinstance(index, tuple):
         return ", ".join(map(_index, index)) + "," * (len(index) == 1)
     if isinstance(index, slice):
-        ends = [("" if end is None else repr(end)) for end in (index.start, index.stop)]
-        return ":".join(ends if index.step is None else [*ends, repr(index.step)])
-    return "..." if index is Ellipsis else repr(index)
+        ends = ["" if end is None else _index(end) for end in (index.start, index.stop)]
+        return ":".join(ends if index.step is None else [*ends, _index(index.step)])
+    if index is Ellipsis:
+        return "..."
+    if index is None or isinstance(index, (int, np.integer)):
+        return repr(index if index is None else int(index))
+    raise ValueError(cannot(f"[{index!r}]", "only whole numbers, slices of them, None and ... stand between brackets"))
 
 
 def cannot(what: str, why: str) -> str:
