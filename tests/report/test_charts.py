@@ -120,3 +120,18 @@ def test_lines_go_from_off_at_the_bottom_to_the_strongest(study):
     scores = study.table["score"].sort_values()
     assert places[study.score_name].loc[scores.index].is_monotonic_increasing
     assert places[study.score_name].max() == pytest.approx(1)
+
+
+def test_long_curves_of_many_variants_are_drawn():
+    epochs = np.arange(1, 1301)
+    rows = pd.concat(
+        pd.DataFrame({"recipe": name, "epoch": epochs, "stopped": epochs == 9, "held_out": 0.5, "train": 0.6})
+        for name in ("all", "none", "as given")
+    )
+    chart = _charts.curves(rows, "accuracy")
+    assert sum(map(len, chart["datasets"].values())) == 2 * len(rows)
+
+
+def test_a_profile_without_any_score_has_bounds_all_the_same():
+    rows = pd.DataFrame({"strength": [np.nan, 0.1, 0.2], "score": np.nan, "error": np.nan, "train_score": np.nan})
+    assert _trials.reach(rows) == (0.0, 1.0)

@@ -262,7 +262,7 @@ def _tips(rows: pd.DataFrame, columns: list[str]) -> list[Any]:
 
 def _finished(chart: Any, height: int) -> dict[str, Any]:
     """A chart in the page's colours, as wide as the place it stands in."""
-    return (
+    chart = (
         chart.properties(width="container", height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
         .configure(background="transparent", aria=False, font="system-ui, sans-serif", view={"stroke": None})
         .configure_axis(
@@ -278,5 +278,6 @@ def _finished(chart: Any, height: int) -> dict[str, Any]:
         )
         .configure_axisX(grid=False)
         .configure_legend(labelColor="currentColor", titleColor="currentColor", labelFontSize=12)
-        .to_dict()
     )  # fmt: skip
+    with alt.data_transformers.disable_max_rows():  # long curves and many trials have more than Altair's 5000 rows
+        return chart.to_dict()

@@ -94,6 +94,8 @@ def reach(profile: pd.DataFrame) -> tuple[float, float]:
     """The scores that a picture of one technique's profile has room for, likewise."""
     off = profile["score"][profile["strength"].isna()].max()
     best, worst = profile["score"].max(), (profile["score"] - profile["error"]).min()
+    if np.isnan(best):  # every strength diverged on some fold
+        return 0.0, 1.0
     base = best if np.isnan(off) else off
     low = max(worst, base - max(3 * (best - base), 4 * profile["error"].median()))
     shown = profile[profile["score"] >= low]  # the error of what ruins the network knows no bounds
