@@ -5,6 +5,7 @@ to each node once; a worker is sent members and gives back scores. One that dies
 again by the next that is free: what becomes of a member does not depend on who trains it.
 """
 
+import contextlib
 import os
 import sys
 import threading
@@ -62,7 +63,8 @@ class Cluster:
         self._running: dict[Any, tuple[Any, _Piece]] = {}
         self._idle: list[Any] = []
         self._place_of: dict[Any, dict[str, Any]] = {}
-        self._stillborn = 0  # workers in a row that died before they were ready
+        self._came_up: set[Any] = set()  # workers that have been ready
+        self._stillborn = 0  # workers in a row that died before they were
         self._changed, self._stopped = threading.Condition(), False
         self.lanes = self._places()
         self._thread = threading.Thread(target=self._dispatch, name="cluster", daemon=True)
@@ -75,11 +77,10 @@ class Cluster:
                 continue
             has, address = node["Resources"], node["NodeManagerAddress"]
             gpus, cpus = int(has.get("GPU", 0)), int(has.get("CPU", 0))
-            where = {f"node:{node['NodeID']}": 0.0}
             for _ in range(gpus or cpus):
                 core = cores[address] = cores.get(address, -1) + 1
                 asks = {"num_gpus": 1, "num_cpus": min(cpus, 1)} if gpus else {"num_cpus": 1}
-                found.append({"asks": asks, "core": None if gpus else core, "node": node["NodeID"], "where": where})
+                found.append({"asks": asks, "core": None if gpus else core, "node": node["NodeID"]})
         if not found:
             raise RuntimeError(
                 f"Expected a Ray cluster with a core or a GPU. Received: {self._ray.cluster_resources()}"
@@ -148,7 +149,7 @@ class Cluster:
             **place["asks"], scheduling_strategy=strategy, runtime_env=environment, max_restarts=0
         )
         worker = kind.remote(self._sent, place["core"], [path for path in sys.path if path])
-        self._place_of[worker] = place
+        self._place_of[worker] = place | {"node": None} if anywhere else place  # it says where it came up
         self._starting[worker.ready.remote()] = worker
 
     def _dispatch(self) -> None:
@@ -184,41 +185,59 @@ class Cluster:
                 alone = 0.0
 
     def _take(self, answer: Any) -> None:
-        """Note what a worker says, or that it has died."""
-        deaths = self._ray.exceptions.RayActorError
+        """Note what a worker says, or that it is lost."""
         worker, piece = self._running.pop(answer, (None, None))
         if piece is None:
             worker = self._starting.pop(answer)
         try:
             said = self._ray.get(answer)
-        except deaths as error:
-            if piece is None:
-                self._stillborn += 1
-                if self._stillborn > _DEATHS:
-                    self._fail(RuntimeError(f"Workers of the cluster die while they start: {error}"))
-                    return
-            self._start(self._place_of.pop(worker), anywhere=True)
-            if piece is None:
-                return
-            piece.deaths += 1
-            if piece.deaths < _DEATHS:
-                with self._changed:
-                    self._pieces.appendleft(piece)
-            else:
-                said = f"{_DEATHS} workers of the cluster died while they trained the same members: {error}"
-                piece.done.set_exception(RuntimeError(said))
-        except Exception as error:  # the model's own: it would fail again
+        except self._ray.exceptions.RayTaskError as error:  # the model's own: it would fail again
             self._idle.append(worker)
             if piece is None:
                 self._fail(error)
             else:
                 piece.done.set_exception(getattr(error, "cause", None) or error)
+        except self._ray.exceptions.RayError as error:  # it died, or what it said got lost on the way
+            self._lose(worker, piece, error)
         else:
             self._idle.append(worker)
             self._stillborn = 0
-            if piece is not None:
+            if piece is None:
+                self._came_up.add(worker)
+                self._place_of[worker] = self._place_of[worker] | {"node": said}
+            else:
                 piece.done.set_result(said)
                 piece.advance(sum(task.epochs for task in piece.tasks))
+
+    def _lose(self, worker: Any, piece: _Piece | None, error: Exception) -> None:
+        """Have another take the place of a worker that is lost, and train what it trained."""
+        place, came_up = self._place_of.pop(worker), worker in self._came_up
+        self._came_up.discard(worker)
+        with contextlib.suppress(Exception):  # it may be dead, or not
+            self._ray.kill(worker)
+        # a machine that is gone says nothing against what ran on it
+        gone = place["node"] is not None and not any(
+            n["Alive"] and n["NodeID"] == place["node"] for n in self._ray.nodes()
+        )
+        if piece is None and not came_up and not gone:
+            self._stillborn += 1
+            if self._stillborn > _DEATHS:
+                self._fail(RuntimeError(f"Workers of the cluster die while they start: {error}"))
+                return
+        self._start(place, anywhere=True)
+        # those that are idle may have been lost with it: who answers is idle again
+        for other in self._idle:
+            self._starting[other.ready.remote()] = other
+        self._idle.clear()
+        if piece is None:
+            return
+        piece.deaths += not gone
+        if piece.deaths < _DEATHS:
+            with self._changed:
+                self._pieces.appendleft(piece)
+        else:
+            said = f"{_DEATHS} workers of the cluster died while they trained the same members: {error}"
+            piece.done.set_exception(RuntimeError(said))
 
     def _fail(self, error: Exception) -> None:
         """Tell all who wait."""
@@ -246,8 +265,11 @@ class _Trains:
         assert plan.chunk is not None
         self._trainer = Trainer(_worker.unpacked(model), plan, plan.chunk)
 
-    def ready(self) -> None:
-        """Answer when it has come up."""
+    def ready(self) -> str:
+        """Answer when it has come up, with the node that it is on."""
+        import ray
+
+        return ray.get_runtime_context().get_node_id()
 
     def train(self, tasks: list[Task]) -> list[Outcome]:
         """Train members."""
