@@ -310,6 +310,26 @@ def test_models_that_hold_what_is_ours_are_loaded(folder):
     )
 
 
+def test_text_as_target_of_a_model_of_numbers_is_refused(run, folder):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    model.save(folder / "of_numbers.keras")
+    code, _, err = run("path", "of_numbers.keras", "data.csv", "--target", "kind", *SMALL)
+    assert code == 2
+    assert (
+        "Expected numbers in 'kind' of data.csv, since the model's loss is of numbers. Received: text, such as 'setosa'."
+        in err
+    )
+
+
+def test_columns_of_a_parquet_file_may_be_named_by_numbers(run, folder):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed; to run this: make test EXTRAS=dev")
+    frame = pd.read_csv(folder / "numbers.csv")
+    frame.set_axis(range(frame.shape[1]), axis=1).to_parquet(folder / "numbered.parquet")
+    code, _, err = run("path", "model.keras", "numbered.parquet", "-t", "4", *SMALL, "--json")
+    assert (code, err) == (0, "")
+
+
 # -- what can be wrong -----------------------------------------------------------------------------------------------
 
 MODEL, DATA = "model.keras", "data.npz"

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_diabetes, load_iris
 
-from regularity.cli import _searching
+from regularity.cli import _printing, _searching
 from regularity.sklearn import RegularizedClassifier, RegularizedRegressor
 from regularity.study._store import quiet_optuna
 
@@ -216,8 +216,8 @@ def test_rows_alone_are_searched_as_the_estimator_does(run):
     [
         (["data.npz"], RegularizedClassifier, "Task: classification, of 3 distinct numbers (else --task regression)\n"),
         (["data.npz", "--task", "regression"], RegularizedRegressor, ""),
-        (["diabetes.csv"], RegularizedRegressor, "Task: regression, of 65 distinct numbers (else --task classification)\n"),
-        (["flowers.csv", "-t", "kind"], RegularizedClassifier, ""),
+        (["diabetes.csv"], RegularizedRegressor, "Task: regression, of 65 distinct numbers (else --task classification)\nColumns: 10 of numbers\n"),
+        (["flowers.csv", "-t", "kind"], RegularizedClassifier, "Task: classification, of the classes one, three, two\nColumns: 4 of numbers, 1 as categories: place (2 different)\n"),
     ],
 )  # fmt: skip
 def test_the_task_is_what_the_target_says_or_what_is_asked(run, monkeypatch, arguments, kind, said):
@@ -298,3 +298,83 @@ def test_each_command_has_help(run, command):
     assert (code, err) == (0, "")
     assert "--json" in out
     assert "[]" not in out
+
+
+@pytest.fixture
+def written(run, monkeypatch):
+    """Write a table and search it, up to where an estimator would be fitted; gives the exit code, what was said, and the columns."""
+    taken = {}
+
+    def fit(self, x, y):
+        taken.update(columns=list(x.columns), kind=type(self).__name__)
+        raise ValueError("fitted")
+
+    monkeypatch.setattr(RegularizedClassifier, "fit", fit)
+    monkeypatch.setattr(RegularizedRegressor, "fit", fit)
+
+    def written(text, *arguments):
+        Path("rows.csv").write_text(text)
+        code, out, err = run("search", "rows.csv", *arguments)
+        assert (code, out) == (2, "")
+        return err, dict(taken)
+
+    return written
+
+
+def lines(*columns):
+    return "\n".join(",".join(map(str, row)) for row in zip(*columns, strict=True)) + "\n"
+
+
+PRICES = [round(300 + 7.13 * i % 91, 2) for i in range(60)]
+
+
+@pytest.mark.parametrize("odd", ["?", "$300", "1;299"])
+def test_one_odd_price_does_not_make_classes_of_prices(written, odd):
+    err, taken = written(lines(["a", *range(60)], ["y", odd, *PRICES[1:]]))
+    assert f"different texts in 60 rows, such as '{odd}'. All but 1 are numbers: mend '{odd}'." in err
+    assert not taken
+
+
+def test_text_that_nearly_always_differs_is_no_class(written):
+    err, taken = written(lines(["a", *range(30)], ["y", *(f"name {i}" for i in range(30))]))
+    assert (
+        "Received: 30 different texts in 30 rows, such as 'name 0', 'name 1', 'name 10'. A class comes in several"
+        in err
+    )
+    assert not taken
+
+
+def test_a_column_that_is_named_twice_is_refused(written):
+    err, _ = written("y,a,y\n1,2,1\n3,4,3\n")
+    assert "rows.csv to name each column once. Received twice: ['y']." in err
+
+
+def test_the_index_that_pandas_writes_is_no_input(written):
+    err, taken = written(lines(["", *range(30)], ["a", *range(30)], ["y", *([0.5, 1.5, 2.5] * 10)]))
+    assert "Left out: the first column, which has no name" in err
+    assert taken == {"columns": ["a"], "kind": "RegularizedRegressor"}
+
+
+def test_dates_as_text_are_refused_and_other_text_is_said(written):
+    days = [f"2020-01-{1 + i:02d}" for i in range(20)]
+    err, taken = written(lines(["when", *days], ["a", *range(20)], ["y", *("no", "yes") * 10]))
+    assert "Received: dates in ['when']. Turn them into numbers" in err
+    assert not taken
+    err, taken = written(lines(["town", *(["Rome", "Oslo"] * 10)], ["a", *range(20)], ["y", *("no", "yes") * 10]))
+    assert err.startswith(
+        "Task: classification, of the classes no, yes\nColumns: 1 of numbers, 1 as categories: town (2 different)\n"
+    )
+
+
+def test_one_number_as_target_is_refused(run):
+    np.savez("one.npz", x=np.zeros((5, 2)), y=5)
+    code, out, err = run("search", "one.npz")
+    assert (code, out) == (2, "")
+    assert err.endswith("one.npz to have rows. Received: the single 5.\n")
+
+
+def test_names_with_brackets_are_shown_as_they_are(capsys):
+    _printing.print_table("rows[/tmp] [final]: accuracy", ["", "score"], [["l2@block[ab]* :smile:", "1"]])
+    out = capsys.readouterr().out
+    assert "rows[/tmp] [final]: accuracy" in " ".join(out.split())
+    assert "l2@block[ab]* :smile:" in out

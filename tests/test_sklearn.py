@@ -1,5 +1,6 @@
 """The estimators keep to scikit-learn's own battery of checks, and do their work on tables of real kinds."""
 
+import datetime
 import pickle
 import subprocess
 import sys
@@ -255,3 +256,36 @@ def test_what_can_not_be_learned_from_is_refused():
     with pytest.raises(ValueError, match="n_samples=1"):
         RegularizedRegressor(**QUICK).fit(x[:1], y[:1])
     assert rg.sklearn.RegularizedClassifier is RegularizedClassifier
+
+
+@pytest.mark.parametrize("names", [[1, 0], [1, 2], ["a", "b"]])
+def test_columns_are_prepared_by_what_they_hold_whatever_they_are_called(names):
+    frame = pd.DataFrame({names[0]: [True, False] * 15, names[1]: np.arange(30.0)})
+    estimator = RegularizedClassifier(**QUICK | {"epochs": 2}).fit(frame, np.arange(30) % 2)
+    prepared = estimator.preprocessor_.transform(frame)
+    assert prepared.shape == (30, 3)  # a number, and a truth value one-hot
+    assert prepared[:, 0].std() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [[datetime.date(2020, 1, 1), None] * 15, pd.period_range("2020", periods=30, freq="D"), [pd.Timedelta("1D")] * 30],
+    ids=["objects", "periods", "spans"],
+)
+def test_dates_of_any_type_are_refused(dates):
+    frame = pd.DataFrame({"age": np.arange(30.0), "when": dates})
+    with pytest.raises(ValueError, match=r"in \['when'\].*days since"):
+        RegularizedRegressor(**QUICK).fit(frame, np.arange(30.0))
+
+
+@pytest.mark.parametrize("target", [["a", None, "b"] * 10, [0, None, 1] * 10, [True, False, None] * 10])
+def test_a_class_that_is_missing_is_refused(target):
+    with pytest.raises(ValueError, match="a class for each row; leave out rows without"):
+        RegularizedClassifier(**QUICK).fit(np.arange(30.0)[:, None], np.array(target, object))
+
+
+def test_a_study_that_is_kept_goes_on_though_no_random_state_is_given(tmp_path):
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    settings = QUICK | {"random_state": None, "storage": tmp_path / "kept.db", "epochs": 2}
+    names = {RegularizedClassifier(**settings).fit(x, x[:, 0] > 0).study_.name for _ in range(2)}
+    assert len(names) == 1

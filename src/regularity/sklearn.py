@@ -5,8 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.compose import ColumnTransformer, make_column_selector
+from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.pipeline import make_pipeline
@@ -20,6 +21,7 @@ __all__ = ["RegularizedClassifier", "RegularizedRegressor"]
 
 _TRIALS = 50
 _CATEGORIES = 50  # of a column; rarer ones are taken together
+_DATES = ("date", "datetime", "datetime64", "period", "time", "timedelta", "timedelta64")  # as pandas has their names
 _BLOCK = 1024  # rows that are predicted together: for many in less than half the time of 256, one waits 6 ms longer
 
 
@@ -59,9 +61,14 @@ class _Regularized(BaseEstimator):
         self.study_ = rg.search(
             model, x, y, self.techniques, trials, self.budget, folds=folds, epochs=self.epochs, batch_size=self.batch_size,
             score=score, sample_weight=sample_weight, storage=storage, name=self.name, engine=self.engine, live=self.live, verbose=self.verbose,
-            trial_callbacks=self.trial_callbacks, seed=int(check_random_state(self.random_state).randint(2**31)),
+            trial_callbacks=self.trial_callbacks, seed=self._seed(),
         )  # fmt: skip
         self._take_model()
+
+    def _seed(self) -> int:
+        """Of the search; a study that is kept goes on with its own seed alone, so there none given is 0."""
+        given = 0 if self.random_state is None and self.storage is not None else self.random_state
+        return int(check_random_state(given).randint(2**31))
 
     def _take_model(self) -> None:
         """Predict with what `ensemble` says."""
@@ -135,10 +142,10 @@ class _Regularized(BaseEstimator):
             )
             self.preprocessor_ = ColumnTransformer(
                 [
-                    ("numbers", numeric, make_column_selector(dtype_include="number")),
-                    ("categories", make_pipeline(_AsText(), encoder), make_column_selector(dtype_exclude="number")),
+                    ("numbers", numeric, np.flatnonzero(_are_numbers(X))),
+                    ("categories", make_pipeline(_AsText(), encoder), np.flatnonzero(~_are_numbers(X))),
                 ]
-            )
+            )  # by place: names that are whole numbers would be taken for that
         return np.asarray(self.preprocessor_.fit_transform(X), "float32")
 
     def _outputs(self, X: Any) -> np.ndarray:
@@ -196,20 +203,34 @@ class _AsGiven:
         return repr(self.scoring)
 
 
+def _are_numbers(X: Any) -> np.ndarray:
+    """Which columns of a data frame hold numbers."""
+    return np.array([kind.kind in "iuf" for kind in X.dtypes])
+
+
 def _has_more_than_numbers(X: Any) -> bool:
-    return hasattr(X, "select_dtypes") and any(kind.kind not in "iuf" for kind in X.dtypes)
+    return hasattr(X, "select_dtypes") and not _are_numbers(X).all()
 
 
 def _check_frame(X: Any) -> None:
     """What scikit-learn checks in an array, of a data frame that no array can hold."""
     if not len(X):
         raise ValueError(f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 is required.")
-    other = [name for name, kind in X.dtypes.items() if kind.kind in "mMc"]
+    other = [n for n, kind in enumerate(X.dtypes) if kind.kind == "c" or _are_dates(X.iloc[:, n])]
     if other:
+        kind, of = X.dtypes.iloc[other[0]], X.columns[other].tolist()
         raise ValueError(
-            f"Expected columns of numbers, text, categories or truth values. Received: {X.dtypes[other[0]]} in {other}. Turn "
-            "them into numbers that mean something, for example days since the first date."
+            "Expected columns of numbers, text, categories or truth values. Received: "
+            f"{'dates' if kind.kind == 'O' else kind} in {of}. Turn them into numbers that mean something, for example days "
+            "since the first date."
         )
+
+
+def _are_dates(column: Any) -> bool:
+    """Whether a column of a data frame holds dates, times or spans of time, of whatever type."""
+    from pandas.api.types import infer_dtype
+
+    return column.dtype.kind in "mM" or infer_dtype(column, skipna=True) in _DATES
 
 
 class RegularizedClassifier(ClassifierMixin, _Regularized):
@@ -236,7 +257,7 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
         engine: As in `rg.search`.
         live: As in `rg.search`; it takes a `storage` that is a file.
         trial_callbacks: As in `rg.search`.
-        random_state: Sets all that is random.
+        random_state: Sets all that is random; with a `storage`, None is 0, so that the same call goes on where it stopped.
         verbose: As in `rg.search`.
 
     Example:
@@ -295,7 +316,7 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
         """Search, and train what predicts.
 
         Args:
-            X: Numbers of (rows, columns), or a data frame; NaN is missing.
+            X: Numbers of (rows, columns), or a data frame of pandas; NaN is missing.
             y: A class for each row, of (rows,).
             sample_weight: A weight for each row in training, from 0, of (rows,).
 
@@ -305,6 +326,8 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
         Raises:
             ValueError: If rows, classes or an argument of the estimator are none that it can take.
         """
+        if y is not None and pd.isna(np.asarray(y, object)).any():
+            raise ValueError("Input y contains NaN or None. Expected a class for each row; leave out rows without.")
         X, y = self._rows_and_targets(X, y)
         check_classification_targets(y)
         encoder = LabelEncoder().fit(y)
@@ -377,7 +400,7 @@ class RegularizedRegressor(RegressorMixin, _Regularized):
         engine: As in `rg.search`.
         live: As in `rg.search`; it takes a `storage` that is a file.
         trial_callbacks: As in `rg.search`.
-        random_state: Sets all that is random.
+        random_state: Sets all that is random; with a `storage`, None is 0, so that the same call goes on where it stopped.
         verbose: As in `rg.search`.
 
     Example:
@@ -434,7 +457,7 @@ class RegularizedRegressor(RegressorMixin, _Regularized):
         """Search, and train what predicts.
 
         Args:
-            X: Numbers of (rows, columns), or a data frame; NaN is missing.
+            X: Numbers of (rows, columns), or a data frame of pandas; NaN is missing.
             y: Numbers of (rows,) or (rows, targets).
             sample_weight: A weight for each row in training, from 0, of (rows,).
 

@@ -14,10 +14,10 @@ import typer
 
 from regularity.cli._files import (
     Wrong,
-    check_names,
     check_picture,
     check_writable,
     load_model,
+    load_with_rows,
     make_folder,
     read_numbers,
 )
@@ -132,14 +132,12 @@ def path(
     """Vary one technique over a range of strengths on folds, and say which strength to take."""
     if out is not None and out.suffix != ".keras":
         raise Wrong(f"Expected --out to end in .keras. Received: {out}")
-    x, y = read_numbers(data, target)
     check_picture(plot)
     if out is not None:
         check_writable(out)
+    loaded, x, y = load_with_rows(model, data, target)
     import regularity as rg
 
-    loaded = load_model(model)
-    check_names(loaded, x, data, target)
     try:
         found = rg.path(
             loaded, x, y, technique=technique, strengths=strengths, folds=folds, epochs=epochs, seeds=seeds, score=score,
@@ -297,7 +295,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Say what is silently wrong with the regularization of a model; ends with 1 where there is something."""
-    x, y = (None, None) if data is None else read_numbers(data, target)
+    x, y, _ = (None, None, None) if data is None else read_numbers(data, target)
     import regularity as rg
 
     loaded = load_model(model)
@@ -331,12 +329,10 @@ def diagnose(
     quiet: Quiet = False,
 ) -> None:
     """Say whether a model overfits, underfits, or neither, what that rests on, and what to do next."""
-    x, y = read_numbers(data, target)
     check_picture(plot)
+    loaded, x, y = load_with_rows(model, data, target)
     import regularity as rg
 
-    loaded = load_model(model)
-    check_names(loaded, x, data, target)
     try:
         found = rg.diagnose(
             loaded, x, y, folds=folds, epochs=epochs, seeds=seeds, score=score, batch_size=batch_size, init=init.value, seed=seed,

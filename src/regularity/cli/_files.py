@@ -9,6 +9,8 @@ import typer
 if TYPE_CHECKING:
     import numpy as np
 
+MOST_CLASSES = 20  # more distinct numbers are no classes
+
 
 class Wrong(Exception):
     """What the user gave is wrong; the message is one line."""
@@ -67,7 +69,24 @@ def read_rows(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
         raise Wrong(f"{file} can't be read as {file.suffix[1:]}: {error}") from error
 
 
-def check_names(model: Any, x: Any, file: Path, target: str) -> None:
+def load_with_rows(model_file: Path, file: Path, target: str) -> tuple[Any, Any, "np.ndarray"]:
+    """A model and rows for it: the model, its inputs, and targets as numbers."""
+    x, y, of_text = read_numbers(file, target)
+    model = load_model(model_file)
+    _check_names(model, x, file, target)
+    if of_text:
+        from regularity.data import Data
+        from regularity.study._scores import target_kind
+
+        if target_kind(model, Data(x, y)) == "numbers":
+            raise Wrong(
+                f"Expected numbers in {target!r} of {file}, since the model's loss is of numbers. Received: text, such as "
+                f"{of_text!r}."
+            )
+    return model, x, y
+
+
+def _check_names(model: Any, x: Any, file: Path, target: str) -> None:
     """Whether several arrays of a file are named as the inputs of the model."""
     if not isinstance(x, dict) or not getattr(model, "inputs", None):
         return
@@ -107,6 +126,8 @@ def _npz(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
     if target not in named:
         raise Wrong(f"{file} has no array {target!r}. It has {sorted(named)}; choose one with --target.")
     y = named.pop(target)
+    if y.ndim == 0:
+        raise Wrong(f"Expected {target!r} of {file} to have rows. Received: the single {y.item()!r}.")
     if not named:
         raise Wrong(
             f"{file} has no array beside the target {target!r}. Save inputs as x, for example np.savez(file, x=x, y=y)."
@@ -117,7 +138,19 @@ def _npz(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
 def _frame(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
     import pandas as pd
 
-    frame = pd.read_csv(file) if file.suffix.lower() == ".csv" else pd.read_parquet(file)
+    if file.suffix.lower() == ".csv":
+        header = pd.read_csv(file, header=None, nrows=1, dtype=str).iloc[0].dropna()
+        if header.duplicated().any():  # pandas would number them, and an input could be the target itself
+            raise Wrong(
+                f"Expected {file} to name each column once. Received twice: {header[header.duplicated()].tolist()}."
+            )
+        frame = pd.read_csv(file)
+    else:
+        try:
+            frame = pd.read_parquet(file)
+        except ImportError as error:
+            raise Wrong("Rows in a .parquet file need pyarrow. Try: pip install 'regularity[parquet]'") from error
+    frame.columns = frame.columns.map(str)
     if target not in frame:
         raise Wrong(f"{file} has no column {target!r}. It has {list(frame.columns)}; choose one with --target.")
     if frame.empty:
@@ -130,21 +163,41 @@ def _frame(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
     return x, y.to_numpy()
 
 
-def read_numbers(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
-    """Rows for a model, which takes numbers alone."""
+def check_classes(y: "np.ndarray", file: Path, target: str) -> None:
+    """Whether text can be classes, or is rather numbers that something odd stands among."""
+    import numpy as np
+    import pandas as pd
+
+    found = np.unique(y.astype(str))
+    none = found[pd.isna(pd.to_numeric(found, errors="coerce"))]
+    of_numbers = len(none) < len(found) / 2 and len(found) > MOST_CLASSES
+    if of_numbers or len(found) > max(2, len(y) / 2):
+        odd = ", ".join(map(repr, none[:3].tolist()))
+        hint = f"All but {len(none)} are numbers: mend {odd}." if of_numbers else "A class comes in several rows."
+        raise Wrong(
+            f"Expected numbers or classes in {target!r} of {file}. Received: {len(found)} different texts in {len(y)} rows, "
+            f"such as {odd}. {hint}"
+        )
+
+
+def read_numbers(file: Path, target: str) -> tuple[Any, "np.ndarray", str | None]:
+    """Rows for a model, which takes numbers alone: inputs, targets, and where these were text one of them."""
     import numpy as np
     import pandas as pd
 
     x, y = read_rows(file, target)
     if not isinstance(x, pd.DataFrame):
-        return x, y
+        return x, y, None
     text = [c for c in x.columns if not pd.api.types.is_numeric_dtype(x[c]) and not pd.api.types.is_bool_dtype(x[c])]
     if text:
         raise Wrong(
             f"Expected columns of numbers beside a model. Received text in {text} of {file}. Encode them first, for example with "
             "pandas.get_dummies; `regularity search` without a model takes them as they are."
         )
+    given = None
     if y.dtype.kind not in "iufb":
+        check_classes(y, file, target)
         classes, y = np.unique(y.astype(str), return_inverse=True)
+        given = str(classes[0])
         typer.echo(f"Classes: {', '.join(f'{i} = {c}' for i, c in enumerate(classes))}", err=True)
-    return x.to_numpy("float32", na_value=np.nan), y
+    return x.to_numpy("float32", na_value=np.nan), y, given

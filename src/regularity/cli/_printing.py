@@ -22,7 +22,7 @@ def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console(markup=False, emoji=False)  # names and patterns of the user's have brackets
     if not console.is_terminal:  # a file or a pipe has no edge to fold at
         console.width = WIDEST
     shown = str if console.is_terminal else as_ascii

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
-from regularity.cli._files import Wrong, check_names, check_writable, load_model, read_numbers, read_rows
+from regularity.cli._files import MOST_CLASSES, Wrong, check_classes, check_writable, load_with_rows, read_rows
 from regularity.cli._printing import print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 _BUDGET = "5min"  # where neither trials nor a budget are given
 _SHARED = ("trials", "budget", "folds", "epochs", "batch_size")  # options of a search with a model and without
-_CLASSES = 20  # more distinct numbers are no classes,
-_ROWS_OF_A_CLASS = 5  # nor are those that come less often on average
+_ROWS_OF_A_CLASS = 5  # numbers that come less often on average are no classes
+_SHOWN = 8  # classes and columns of text that are named
 
 
 class Engine(StrEnum):
@@ -174,11 +174,9 @@ def _show(found: Any, outputs: Outputs) -> None:
 
 def _with_model(asked: dict[str, Any]) -> Callable[..., tuple[Any, Callable[[Path, bool], Any]]]:
     """A search for a model in a file, its files read: it gives the study, and what saves the answer or the ensemble."""
-    x, y = read_numbers(Path(asked["data"]), asked["target"])
+    model, x, y = load_with_rows(Path(asked["model"]), Path(asked["data"]), asked["target"])
     import regularity as rg
 
-    model = load_model(Path(asked["model"]))
-    check_names(model, x, Path(asked["data"]), asked["target"])
     options = {key: asked[key] for key in (*_SHARED, "score", "init", "seed")}
 
     def search(**where: Any) -> tuple[Any, Callable[[Path, bool], Any]]:
@@ -195,13 +193,16 @@ def _with_table(asked: dict[str, Any]) -> Callable[..., tuple[Any, Callable[[Pat
         raise Wrong(
             f"Expected {asked['data']} to have one array beside the target {asked['target']!r}, without a model. Received: {sorted(x)}."
         )
+    x = _without_index(x)
     numbers = y.dtype.kind in "iuf"
+    if not numbers and asked["task"] == Task.auto:
+        check_classes(y, Path(asked["data"]), asked["target"])
     classes = asked["task"] == Task.classification or (asked["task"] == Task.auto and _are_classes(y))
     if not classes and not numbers:
         raise Wrong(f"Expected numbers in {asked['target']!r} for a regression. Received: {type(y[0]).__name__}.")
-    if asked["task"] == Task.auto and numbers:  # text leaves no doubt
-        task, other = (Task.classification, Task.regression)[:: 1 if classes else -1]
-        typer.echo(f"Task: {task}, of {len(set(y.ravel().tolist()))} distinct numbers (else --task {other})", err=True)
+    if asked["task"] == Task.auto:
+        typer.echo(f"Task: {_in_words(y, classes)}", err=True)
+    _say_columns(x)
     import joblib
 
     import regularity as rg
@@ -223,6 +224,57 @@ def _with_table(asked: dict[str, Any]) -> Callable[..., tuple[Any, Callable[[Pat
         joblib.dump(estimator, file)
 
     return search
+
+
+def _in_words(y: "np.ndarray", classes: bool) -> str:
+    """What a target was taken for."""
+    found = sorted(set(y.ravel().tolist()))
+    if y.dtype.kind not in "iuf":  # which leaves no doubt
+        shown = ", ".join(map(str, found[:_SHOWN]))
+        return f"{Task.classification}, of the classes {shown}{', …' if len(found) > _SHOWN else ''}"
+    task, other = (Task.classification, Task.regression)[:: 1 if classes else -1]
+    return f"{task}, of {len(found)} distinct numbers (else --task {other})"
+
+
+def _without_index(x: Any) -> Any:
+    """Rows without the nameless first column of whole numbers, all different, that `to_csv` writes unless told not to."""
+    if not hasattr(x, "columns") or x.columns[0] != "Unnamed: 0" or x.shape[1] == 1:
+        return x
+    first = x.iloc[:, 0]
+    if first.dtype.kind != "i" or first.duplicated().any():
+        return x
+    typer.echo("Left out: the first column, which has no name and counts the rows", err=True)
+    return x.iloc[:, 1:]
+
+
+def _say_columns(x: Any) -> None:
+    """Say how the columns of a table are taken, and see that none is dates as text."""
+    if not hasattr(x, "columns"):
+        return
+    import pandas as pd
+
+    text = x.columns[[kind.kind not in "iufmMc" for kind in x.dtypes]]
+    dates = [name for name in text if _are_dates(x[name])]
+    if dates:
+        raise Wrong(
+            f"Expected columns of numbers, text or truth values. Received: dates in {dates}. Turn them into numbers that mean "
+            "something, for example days since the first date."
+        )
+    taken = [f"{name} ({pd.Series(x[name]).nunique()} different)" for name in text[:_SHOWN]]
+    words = f"{x.shape[1] - len(text)} of numbers"
+    if len(text):
+        words += f", {len(text)} as categories: {', '.join(taken)}{', …' if len(text) > _SHOWN else ''}"
+    typer.echo(f"Columns: {words}", err=True)
+
+
+def _are_dates(column: Any) -> bool:
+    """Whether all texts of a column are dates as ISO 8601 has them."""
+    import pandas as pd
+
+    known = column.dropna()
+    if not len(known) or not known.map(lambda value: isinstance(value, str)).all():
+        return False
+    return bool(pd.to_datetime(known, format="ISO8601", errors="coerce").notna().all())
 
 
 def _loggers(log: list[Log]) -> list[Any]:
@@ -255,5 +307,5 @@ def _are_classes(y: "np.ndarray") -> bool:
     if y.dtype.kind not in "iuf":
         return True
     found = np.unique(y)
-    few = len(found) <= max(2, min(_CLASSES, len(y) // _ROWS_OF_A_CLASS))
+    few = len(found) <= max(2, min(MOST_CLASSES, len(y) // _ROWS_OF_A_CLASS))
     return bool(few and y.ndim == 1 and (found == np.round(found)).all())
