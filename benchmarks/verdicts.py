@@ -99,10 +99,10 @@ def one(scenario: Scenario, seed: int, trials: int) -> dict[str, Any]:
     seconds = time.perf_counter() - began
     given = {"epochs": int(study.table["epochs"].iloc[0])}
     best, as_given = fresh(scenario, seed, [json.loads(study.best.to_json()), given])
-    judged = study._found.judged.scores
+    differences = study._found.judged.differences("as given").mean(1)
     return {
         "seed": seed, "verdict": study.verdict, "best": best, "as_given": as_given, "reported": float(study.comparison["score"].iloc[0]),
-        "reported_as_given": study.as_given.value, "differences": (judged["answer"] - judged["as given"]).tolist(),
+        "reported_as_given": study.as_given.value, "differences": differences.tolist(),
         "tied": study._found.choice.tied, "recipe": json.loads(study.best.to_json()), "seconds": seconds,
     }  # fmt: skip
 

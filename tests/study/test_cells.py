@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.model_selection import GroupKFold, KFold, ShuffleSplit, TimeSeriesSplit
+from sklearn.model_selection import GroupKFold, KFold, RepeatedKFold, ShuffleSplit, TimeSeriesSplit
 
 from regularity.study._cells import design_of
 
@@ -73,3 +73,35 @@ def test_validation_rows_are_parted_and_members_differ_in_their_seeds():
     assert [cell.seed for cell in [*design.ring(0), *design.ring(1)]] == list(range(6))
     assert design.share == 0
     assert {scored for _, _, scored in design.views(1, 2)} == {0, 1, 3, 4}
+
+
+def test_rows_that_one_of_two_splits_leaves_out_are_in_no_cell_of_both():
+    """Copies of each row, which a split leaves out where the row is held out."""
+    splits = [(np.concatenate([rows, rows + ROWS]), held) for rows, held in splits_of(KFold(5))]
+    design = design_of(splits, 0)
+    assert design.nested
+    for cell in (cell for ring in design.rings for cell in ring):
+        for fold in cell.held:
+            assert not np.isin(design.folds[fold] + ROWS, cell.rows).any()
+
+
+def test_rows_that_a_split_repeats_are_repeated_in_its_cells():
+    splits = [(np.concatenate([rows, rows[-7:]]), held) for rows, held in splits_of(KFold(5))]
+    cell = design_of(splits, 0).rings[0][0]
+    _, counts = np.unique(cell.rows, return_counts=True)
+    assert counts.max() == 2
+
+
+def test_what_is_chosen_for_a_fold_of_repeated_ones_looks_at_none_of_its_rows():
+    design = design_of(splits_of(RepeatedKFold(n_splits=5, n_repeats=2, random_state=0)), 0)
+    assert "did not look at" in design.unseen
+    for fold, rows in enumerate(design.folds):
+        views = design.views(1, fold)
+        assert len(views) >= 4
+        assert not any(np.isin(design.folds[scored], rows).any() for *_, scored in views)
+
+
+def test_folds_that_all_share_rows_are_said_to():
+    design = design_of(splits_of(ShuffleSplit(5, test_size=0.6, random_state=0)), 0)
+    assert "share rows" in design.unseen
+    assert len(design.views(1, 0)) == 4

@@ -1,5 +1,7 @@
 """What tells models and data of two studies apart."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -108,3 +110,28 @@ def test_scorers_of_one_name_are_told_apart_by_what_they_compute():
         for s in (narrow(2.0), narrow(0.5), make_scorer(fbeta_score, greater_is_better=False, beta=2.0), first, second)
     ]
     assert len(set(texts)) == 5
+
+
+def test_scorers_that_differ_in_what_they_hold_are_two():
+    def make(power, *, offset=0.0):
+        def own(y, shown, scale=offset):
+            return -np.mean(np.abs(y - shown) ** power) + scale
+
+        return own
+
+    texts = {scorer(make(power, offset=offset), "own") for power, offset in ((1, 0.0), (2, 0.0), (2, 1.0))}
+    assert len(texts) == 3
+    partials = {scorer(functools.partial(fbeta_score, beta=beta), "score") for beta in (1, 2)}
+    assert len(partials) == 2
+    assert scorer(make(1), "own") == scorer(make(1), "own")
+
+
+def test_a_scorer_that_holds_itself_has_a_text():
+    class Own:
+        def __init__(self):
+            self.me = [self]
+
+        def __call__(self, estimator, x, y):
+            return 0.0
+
+    assert scorer(Own(), "own") == scorer(Own(), "own")

@@ -14,6 +14,7 @@ from regularity.study._rule import (
     _noise,
     best_epoch,
     choose,
+    estimate,
     helps,
     interval,
     ruled_out,
@@ -305,3 +306,38 @@ def test_helps_is_said_of_nothing_at_most_as_often_as_its_level():
 def test_no_difference_at_all_does_not_help():
     assert not helps(np.zeros(5), 0.25)
     assert not helps(np.full(5, -0.1), 0.25)
+
+
+def test_luck_of_seeds_that_all_parts_share_is_not_called_help():
+    """Two procedures alike, scored on five parts of the same rows by networks that are lucky or not: 5 % of 2000, at most."""
+    random = np.random.default_rng(2)
+    lucky = random.normal(0, 1.0, (2000, 1, 10)) - random.normal(0, 1.0, (2000, 1, 10))
+    values = lucky + random.normal(0, 0.8, (2000, 5, 10))
+    assert np.mean([helps(each, 0.0) for each in values]) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 2000)
+    assert np.mean([helps(each.mean(1), 0.0) for each in values]) > 0.2  # what the parts alone would say
+
+
+def test_an_estimate_of_seeds_that_are_all_alike_is_that_of_the_folds():
+    of_folds = np.random.default_rng(3).normal(size=5)
+    for share in (0.0, 0.25):
+        alone, several = estimate(of_folds, share), estimate(np.repeat(of_folds[:, None], 3, 1), share)
+        assert several == pytest.approx(alone)
+
+
+def test_networks_without_a_score_are_left_out_of_an_estimate():
+    values = np.random.default_rng(4).normal(size=(5, 3))
+    values[1, 2] = np.nan
+    expected = [row[np.isfinite(row)].mean() for row in values]
+    assert estimate(values, 0.25) == pytest.approx(estimate(np.array(expected), 0.25))
+    values[1] = np.nan  # a fold that none has a score on
+    assert np.isnan(estimate(values, 0.25).mean)
+    assert not helps(values, 0.25)
+
+
+def test_what_stays_in_a_space_may_be_the_answer_alone():
+    fixed = trial(1, 0.6, 0)
+    fixed.recipe = Recipe({"label_smoothing": 0.1})
+    trials = given_and(fixed, trial(2, 0.55, 1))
+    assert choose(trials, stand(trials), DESIGN.share).answer == 1
+    fixed.recipe = trials[0].recipe  # the model as given once more
+    assert choose(trials, stand(trials), DESIGN.share).answer != 1

@@ -1,5 +1,6 @@
 """A search, whole, on small networks: what it tries, what it says and what it hands out."""
 
+import dataclasses
 import json
 
 import keras
@@ -11,6 +12,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import LeaveOneOut, ShuffleSplit
 
 import regularity as rg
+from regularity.study._records import Judged
 from regularity.study._search import _seconds
 from regularity.study._store import packed, unpacked
 
@@ -399,3 +401,86 @@ def test_what_is_kept_is_what_was_given():
     curves[0, 0] = np.nan
     found = unpacked(json.loads(json.dumps(packed(curves))))
     np.testing.assert_array_equal(found, curves)
+
+
+def test_a_model_that_is_built_again_goes_on_with_its_study(tmp_path):
+    def unnamed():
+        model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(2, "softmax")])
+        model.compile("adam", "sparse_categorical_crossentropy")
+        return model
+
+    settings = {"techniques": ["l2"], "trials": 2, "epochs": 1}
+    names = {searched(tmp_path / "all.db", model=unnamed(), **settings).name for _ in range(2)}
+    assert len(names) == 1
+    assert names.pop().startswith("sequential-")
+
+
+def test_what_stays_is_tried_alone():
+    study = rg.search(classifier(), X, Y, {"l2": None, "label_smoothing": 0.1}, storage="sqlite://", **QUICK)
+    alone = study._found.trials[1]
+    assert (alone.point, dict(alone.recipe.strengths)) == ({}, {"label_smoothing": 0.1})
+
+
+@pytest.fixture
+def judged(study):
+    """A study of which the scores of judged networks, of (folds, seeds), and the choice are set."""
+
+    def judged(given, answer, recipe=1):
+        found = study._found
+        networks = found.judged.networks | {"as given": np.array(given), "answer": np.array(answer)}
+        choice = found.choice._replace(answer=recipe, tied=False)
+        changed = found._replace(judged=Judged(found.judged.contestants, networks), choice=choice)
+        return dataclasses.replace(study, _found=changed)
+
+    return judged
+
+
+def test_one_network_that_diverges_is_no_help(judged):
+    given = np.full((5, 3), 0.7)
+    given[2, 1] = np.nan
+    study = judged(given, np.full((5, 3), 0.6))
+    assert study.verdict == "not separable"
+    assert study.as_given.value == pytest.approx(0.7)
+    assert "left out: 1 of 15 of the model as given" in str(study)
+
+
+def test_most_networks_that_diverge_are_helped_by_what_never_does(judged):
+    given = np.full((5, 3), 0.7)
+    given[:, :2] = np.nan
+    study = judged(given, np.full((5, 3), 0.6))
+    assert study.verdict == "helps"
+    assert str(study).startswith("The model diverges as given, in 10 of 15 networks; with ")
+    assert judged(given, np.full((5, 3), 0.6), recipe=0).verdict == "not separable"
+
+
+def test_a_learning_rate_alone_is_not_called_regularization():
+    model = classifier()
+    model.compile(keras.optimizers.Adam(1e-6), "sparse_categorical_crossentropy")
+    entries = {"learning_rate": (0.03, 0.05), "l2": (1e-9, 1e-8)}
+    study = rg.search(model, X, (X[:, 0] > 0).astype(int), entries, storage="sqlite://", **QUICK | {"epochs": 6})
+    assert study.verdict == "helps"
+    expected = (
+        "Regularization with another learning rate" if any(study.best.strengths.values()) else "Another learning rate"
+    )
+    assert str(study).startswith(f"{expected} helps: ")
+
+
+def test_on_validation_data_several_networks_are_judged_and_averaged():
+    study = searched(validation_data=(X[:40], Y[:40]), trials=3)
+    assert study._found.judged.networks["answer"].shape == (5, 10)
+    assert len(study._fold_models()) == 3
+    single = [model.predict(X, verbose=0) for model in study._fold_models()]
+    np.testing.assert_allclose(study.ensemble().predict(X, verbose=0), np.mean(single, 0), atol=1e-6)
+    assert study._evidence.calibration.bins["rows"].sum() == 40
+
+
+def test_source_has_the_weights_of_classes_rows_and_the_kept_model():
+    weights = np.where(Y == 1, 1.5, 0.5)
+    quick = {"techniques": ["l2"], "trials": 2, "epochs": 1}
+    assert "class_weight={0: 0.5, 1: 1.5}" in searched(class_weight={0: 0.5, 1: 1.5}, **quick).code()
+    assert "class_weight={0: 0.5, 1: 1.5}" in searched(sample_weight=weights, **quick).code()
+    code = searched(sample_weight=weights + np.arange(100), init="keep", **quick).code()
+    assert "# x, y, sample_weight: your data" in code
+    assert "model.fit(x, y, sample_weight=sample_weight, " in code
+    assert "model.set_weights(yours.get_weights())" in code
+    exec(code, {"x": X, "y": Y, "sample_weight": weights})

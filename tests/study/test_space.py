@@ -181,3 +181,32 @@ def test_what_cannot_be_searched_is_refused_with_the_reason(techniques, message)
 def test_other_forms_are_refused(techniques):
     with pytest.raises(TypeError, match="Expected 'auto', a list"):
         space_of(techniques, dense(keras.layers.Dense(8, "relu")), ROWS)
+
+
+def test_schedules_tell_one_space_from_another():
+    some, other = ({"dropout": {"schedule": names}} for names in (["linear"], ["linear", "flat_cos"]))
+    assert len({repr(rg.Space(entries)) for entries in ({"dropout": None}, some, other)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"learning_rate": None, "l2": None}, r"Expected a range such as \{'learning_rate': \(1e-4, 1e-2\)\}"),
+        ({"dropout": {"schedule": []}}, r"schedule of 'dropout'\. Expected one of \['constant'.* Received: none"),
+        ({"ema": (0.9, 1.0)}, r"'ema'\. Expected a range that ends below 1.* Received: \(0\.9, 1\.0\)"),
+    ],
+)
+def test_what_no_range_can_be_made_of_says_what_to_give(entries, message):
+    with pytest.raises(ValueError, match=message):
+        rg.Space(entries)
+
+
+def test_the_optimizers_own_rate_stands_where_it_is():
+    model = dense()
+    model.compile(keras.optimizers.Adam(1e-2), "mse")
+    given = rg.Space({"learning_rate": (1e-3, 1e-1), "l2": None})
+    space = space_of(given, model, ROWS)
+    assert space.encoded({})[0] == pytest.approx(0.5)
+    model.compile(keras.optimizers.Adam(1e-3), "mse")
+    assert space_of(given, model, ROWS).encoded({})[0] == pytest.approx(0.0, abs=1e-6)
+    assert given.dimensions[0].off_at == 0.5  # the user's is not touched

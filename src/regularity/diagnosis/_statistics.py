@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from regularity.study._rule import best_epoch, interval, judged_by_others
+from regularity.study._rule import best_epoch, estimate, judged_by_others
 
 LEVEL = 0.9
 _PARTS = 10  # of the held-out rows, each left out once
@@ -77,26 +77,10 @@ def parts_of(held: np.ndarray, classes: np.ndarray | None, seed: int) -> list[np
 
 
 def mean_interval(values: np.ndarray, share: float) -> Interval:
-    """The mean of (units, parts) with its interval.
-
-    Without parts, Student's t over folds that share training rows. With parts, units are seeds that share these rows: the
-    variances over both are added, as for crossed random effects (Owen, "The pigeonhole bootstrap", 2007), which counts what
-    they have in common twice and so is rather too wide; degrees of freedom after Satterthwaite 1946.
-    """
-    from scipy.stats import t
-
-    if values.shape[1] == 1:
-        return interval(values[:, 0], share, LEVEL)
-    values = values[:, np.isfinite(values).all(0)]
-    if not values.size:
-        return np.nan, np.nan, np.nan
-    variances = [(values.mean(axis).var(ddof=1) / n, n) for axis, n in enumerate(values.shape[::-1]) if n > 1]
-    total, mean = sum(v for v, _ in variances), float(values.mean())
-    if not total:
-        return exact(mean)
-    freedom = total**2 / sum(v**2 / (n - 1) for v, n in variances)
-    reach = float(t.ppf(0.5 + LEVEL / 2, freedom) * np.sqrt(total))
-    return mean, mean - reach, mean + reach
+    """The mean of (units, parts) with its interval: of folds that share training rows, or, with parts, of seeds that share these."""
+    found = estimate(values, share if values.shape[1] == 1 else 0.0)
+    reach = found.reach(LEVEL) if found.error else 0.0
+    return found.mean, found.mean - reach, found.mean + reach
 
 
 def bootstrapped(

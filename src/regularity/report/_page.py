@@ -101,7 +101,7 @@ def _text(file: str) -> str:
 
 
 def _contents(study: Any) -> dict[str, Any]:
-    evidence, score, judged = study._evidence, label(study.score_name), bool(study._found.judged.scores)
+    evidence, score, judged = study._evidence, label(study.score_name), bool(study._found.judged.networks)
     rows = _trials.rows(study)
     kernels = evidence.weights.to_dict("records")
     strengths = evidence.strengths.merge(
@@ -167,14 +167,13 @@ def _facts(study: Any) -> dict[str, str]:
     """How it was measured, in words."""
     settled, record = study._settled, study._record
     design, members = settled.design, int(study.table["members"].sum())
-    judged = "that neither training nor choosing saw" if design.nested else "that the choice did not look at"
     held = sum(len(fold) for fold in design.folds)
     apart = "" if design.share else f", beside {settled.data.rows - held} to train on"
     corrected = (
         "; errors are corrected for folds that share training rows (Nadeau and Bengio 2003)" if design.share else ""
     )
     found = {
-        "Judged on": f"{held} rows in {len(design.folds)} folds, {judged}{apart}",
+        "Judged on": f"{held} rows in {len(design.folds)} folds {design.unseen}{apart}",
         "Score": f"{study.score_name}, without penalties{corrected}",
         "Candidates": f"{len(study.table)}, trained as {members} networks of at most {settled.epochs} epochs, "
         f"{settled.plan.batch_size} rows a step",

@@ -7,9 +7,11 @@ in rings, {i, i+1} first, then {i, i+2}: each ring scores every fold twice.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array
 from sklearn.model_selection import KFold, StratifiedKFold
 
 _FEWEST = 4  # folds from which leaving out two leaves enough rows to train on
@@ -40,7 +42,7 @@ class Design:
         rings: Cells that a candidate gets together; after the last ring they come again with other seeds.
         outer: Cells that are judged, on folds that what is judged there was not chosen by.
         share: Held-out rows over training rows of those; 0 where they all train on the same rows.
-        nested: Whether what is chosen for a fold has not seen it.
+        nested: Whether what is chosen for a fold has not seen it, neither in training nor in choosing.
     """
 
     folds: list[np.ndarray]
@@ -71,7 +73,30 @@ class Design:
             return found
         if self.nested and len(cells[0].held) == 2:
             return [(c, s, fold) for c, s, fold in found if without in cells[c].held and fold != without]
-        return [(c, s, fold) for c, s, fold in found if fold != without]
+        may_see = ~self._share_rows[without] if self._has_folds_apart else np.arange(len(self.folds)) != without
+        return [(c, s, fold) for c, s, fold in found if may_see[fold]]
+
+    @property
+    def unseen(self) -> str:
+        """What the folds that are judged on have to do with what is chosen for them, in words."""
+        if self.nested:
+            return "that neither training nor choosing saw"
+        if self._has_folds_apart:
+            return "that the choice did not look at, though candidates trained on them"
+        return "that share rows with those that the choice looked at"
+
+    @cached_property
+    def _share_rows(self) -> np.ndarray:
+        """Which folds hold out some row in common, of (folds, folds): repeats of folds do."""
+        rows = np.concatenate(self.folds)
+        which = np.repeat(np.arange(len(self.folds)), [len(fold) for fold in self.folds])
+        held = csr_array((np.ones(len(rows)), (which, rows)))
+        return (held @ held.T).toarray() > 0
+
+    @property
+    def _has_folds_apart(self) -> bool:
+        """Whether beside each fold there is another that shares no row with it."""
+        return bool((~self._share_rows).any(1).all())
 
 
 def design_of(splits: list[tuple[np.ndarray, np.ndarray]], seed: int, classes: np.ndarray | None = None) -> Design:
@@ -106,9 +131,14 @@ def design_of(splits: list[tuple[np.ndarray, np.ndarray]], seed: int, classes: n
         rings = []
         for step in range(1, count // 2 + 1):
             pairs = dict.fromkeys(tuple(sorted((i, (i + step) % count))) for i in range(count))
-            rings.append([Cell(np.setdiff1d(splits[i][0], folds[j]), (i, j)) for i, j in pairs])
+            rings.append([Cell(_of_both(splits[i][0], splits[j][0]), (i, j)) for i, j in pairs])
         return Design(folds, rings, outer, share, True)
     return Design(folds, [outer], outer, share, False)
+
+
+def _of_both(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The rows that two splits both train on, as often as the first does: what one of them leaves out stays out."""
+    return np.sort(rows[np.isin(rows, others)])
 
 
 def _parted(held: np.ndarray, seed: int, classes: np.ndarray | None) -> list[np.ndarray]:

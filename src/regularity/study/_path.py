@@ -255,7 +255,6 @@ def path(
             f"Invalid value received for argument `seeds`. Expected at least two with `validation_data`, to know the error of a score. Received: seeds={seeds}"
         )
     member_seeds = [(seed * 1_000_003 + n) % 2**31 for n in own_seeds]
-    given = Recipe({})
     own = _own_strengths(model, technique)
     batch_size = checked_count(batch_size, "batch_size")
     count = wanted if isinstance(wanted, int) else len(wanted)
@@ -284,20 +283,15 @@ def path(
         each = len(splits) * len(seeds)
         return [outcomes[i : i + each] for i in range(0, len(outcomes), each)]
 
-    chosen = _strengths(
+    grid = _strengths(
         wanted,
         declared,
-        lambda grid: _scores(train_all([_recipe(technique, s) for s in grid], splits[:1], member_seeds[:1]), 1),
+        lambda tried: _scores(train_all([_recipe(technique, s) for s in tried], splits[:1], member_seeds[:1]), 1),
     )
-    recipes = [_recipe(technique, strength) for strength in chosen]
-    names = ["off"] + [""] * (len(chosen) - 1)
+    candidates = [_Candidate("" if n else "off", s, _recipe(technique, s)) for n, s in enumerate(grid)]
     if own:  # the model as given is a candidate of its own, and the first to win a tie
-        recipes, names, chosen = (
-            [given, *recipes],
-            ["as given", *names],
-            [own[0] if len(set(own)) == 1 else float("nan"), *chosen],
-        )
-    outcomes = train_all(recipes, splits, member_seeds)
+        candidates.insert(0, _Candidate("as given", own[0] if len(set(own)) == 1 else math.nan, Recipe({})))
+    outcomes = train_all([candidate.recipe for candidate in candidates], splits, member_seeds)
     fit = {
         "batch_size": plan.batch_size,
         "init": init,
@@ -305,21 +299,16 @@ def path(
         "callbacks": callbacks,
         "verbose": verbose,
     }
-    return _to_path(
-        technique,
-        judge,
-        recipes,
-        names,
-        chosen,
-        outcomes,
-        splits,
-        len(member_seeds),
-        validation_data is None,
-        model,
-        data,
-        member_seeds[0],
-        fit,
-    )
+    # without folds the seeds take their place
+    curves = _Curves(outcomes, len(member_seeds) if validation_data is None else 1)
+    share = float(np.mean([len(h) / len(r) for r, h in splits])) if validation_data is None else 0.0
+    return _to_path(technique, judge, candidates, curves, splits, share, model, data, member_seeds[0], fit)
+
+
+class _Candidate(NamedTuple):
+    name: str
+    strength: float
+    recipe: Recipe
 
 
 def _declared(technique: Any) -> Technique:
@@ -389,17 +378,33 @@ def flat_from(scores: np.ndarray) -> int:
     return 0 if not len(changes) else min(int(changes[-1]) + 1, len(scores) - 1)
 
 
+class _Curves:
+    """What candidates' members were like after each epoch.
+
+    Args:
+        outcomes: Of each candidate, its members: for each fold as many as there are seeds.
+        seeds: Over how many members of a fold to average.
+    """
+
+    def __init__(self, outcomes: Sequence[Sequence[Outcome]], seeds: int) -> None:
+        self._outcomes, self._seeds = outcomes, seeds
+
+    def of(self, name: str, each: bool = False) -> np.ndarray:
+        """One of the outcomes' lists, of (candidates, folds, epochs), or of `each` member."""
+        curves = np.array([[getattr(outcome, name) for outcome in own] for own in self._outcomes], "float64")
+        curves[~np.isfinite(curves)] = np.nan  # a score overflows before the weights do
+        return curves.reshape(len(curves), -1, 1 if each else self._seeds, curves.shape[2]).mean(2)
+
+    @property
+    def diverged(self) -> list[int]:
+        """How many members of each candidate did."""
+        return [sum(outcome.diverged is not None for outcome in own) for own in self._outcomes]
+
+
 def _scores(outcomes: Sequence[Sequence[Outcome]], seeds: int) -> np.ndarray:
     """Best mean held-out score of each candidate and fold, of (candidates, folds)."""
-    curves = _curves(outcomes, seeds, "held_out")
+    curves = _Curves(outcomes, seeds).of("held_out")
     return _at(curves, epochs_by_mean_curve(curves))
-
-
-def _curves(outcomes: Sequence[Sequence[Outcome]], seeds: int, name: str) -> np.ndarray:
-    """One of the outcomes' lists, averaged over seeds, of (candidates, folds, epochs)."""
-    curves = np.array([[getattr(outcome, name) for outcome in candidate] for candidate in outcomes], "float64")
-    curves[~np.isfinite(curves)] = np.nan  # a score overflows before the weights do
-    return curves.reshape(len(outcomes), -1, seeds, curves.shape[2]).mean(2)
 
 
 def _at(curves: np.ndarray, epochs: np.ndarray) -> np.ndarray:
@@ -410,65 +415,36 @@ def _at(curves: np.ndarray, epochs: np.ndarray) -> np.ndarray:
 def _to_path(
     technique: str,
     judge: Scoring,
-    recipes: Sequence[Recipe],
-    names: list[str],
-    strengths: Sequence[float],
-    outcomes: Sequence[Sequence[Outcome]],
+    candidates: Sequence[_Candidate],
+    curves: _Curves,
     splits: Sequence[Any],
-    seeds: int,
-    folded: bool,
+    share: float,
     model: Any,
     data: Data,
     seed: int,
     fit: Mapping[str, Any],
 ) -> Path:
-    held_curves = _curves(outcomes, seeds if folded else 1, "held_out")
-    seeds = seeds if folded else 1  # without folds the seeds take their place
-    epochs = epochs_by_mean_curve(held_curves)
+    """Choose among candidates by their curves; `share` is held-out rows over training rows, 0 where all train on the same."""
+    names = [candidate.name for candidate in candidates]
+    found = curves.of("held_out")
+    epochs = epochs_by_mean_curve(found)
     if CATALOGUE[technique.partition("@")[0]].of_length:
-        on = [i for i, name in enumerate(names) if not name]
-        epochs[on] = held_curves.shape[2] - 1
-    held = _at(held_curves, epochs)
-    seen, norm, zeros = (_at(_curves(outcomes, seeds, name), epochs) for name in ("seen", "norm", "zeros"))
-    share = float(np.mean([len(h) / len(r) for r, h in splits])) if folded else 0.0
-    if np.isnan(held).any(1).all() and not any(o.diverged for candidate in outcomes for o in candidate):
+        epochs[[not name for name in names]] = found.shape[2] - 1
+    held = _at(found, epochs)
+    if np.isnan(held).any(1).all() and not any(curves.diverged):
         raise ValueError(
             f"The score {judge.name} is not a number on the held-out rows of any candidate: it can't take what the model "
             "puts out. Take another with `score`."
         )
     first = [i for i, name in enumerate(names) if name]
     choice: Choice = choose(held, share, first, [i for i in range(len(names))[::-1] if i not in first])
-    error = paired_error(held, 0.0)
+    table = _table(candidates, curves, epochs, held, choice)
     points = [
-        Point(
-            name,
-            strength,
-            float(mean),
-            float(se),
-            int(epoch) + 1,
-            Recipe({**recipe.strengths, "epochs": int(epoch) + 1}),
-        )
-        for name, strength, mean, se, epoch, recipe in zip(
-            names, strengths, held.mean(1), error, epochs, recipes, strict=True
+        Point(name, strength, score, error, epoch, Recipe({**recipe.strengths, "epochs": epoch}))
+        for (name, strength, recipe), score, error, epoch in zip(
+            candidates, table["score"].tolist(), table["error"].tolist(), table["epochs"].tolist(), strict=True
         )
     ]
-    table = pd.DataFrame(
-        {
-            "name": names,
-            "strength": strengths,
-            "score": held.mean(1),
-            "error": error,
-            "difference": held.mean(1) - held.mean(1)[choice.best],
-            "difference_error": choice.error,
-            "as_good": choice.as_good,
-            "train_score": seen.mean(1),
-            "gap": seen.mean(1) - held.mean(1),
-            "norm": norm.mean(1),
-            "zeros": zeros.mean(1),
-            "epochs": epochs + 1,
-            "diverged": [sum(o.diverged is not None for o in candidate) for candidate in outcomes],
-        }
-    )
     return Path(
         technique,
         judge.name,
@@ -476,11 +452,35 @@ def _to_path(
         points[names.index("off")],
         points[choice.best],
         points[choice.answer],
-        _curves(outcomes, 1, "held_out")[choice.answer, :, epochs[choice.answer]],
+        curves.of("held_out", each=True)[choice.answer, :, epochs[choice.answer]],
         np.unique(np.concatenate([rows for _, rows in splits])),
         model,
         data,
         judge.score,
         seed,
         fit,
+    )
+
+
+def _table(
+    candidates: Sequence[_Candidate], curves: _Curves, epochs: np.ndarray, held: np.ndarray, choice: Choice
+) -> pd.DataFrame:
+    """Each candidate at its own epoch: its held-out scores of (candidates, folds), and what else is known of its members."""
+    score, seen = held.mean(1), _at(curves.of("seen"), epochs).mean(1)
+    return pd.DataFrame(
+        {
+            "name": [candidate.name for candidate in candidates],
+            "strength": [candidate.strength for candidate in candidates],
+            "score": score,
+            "error": paired_error(held, 0.0),
+            "difference": score - score[choice.best],
+            "difference_error": choice.error,
+            "as_good": choice.as_good,
+            "train_score": seen,
+            "gap": seen - score,
+            "norm": _at(curves.of("norm"), epochs).mean(1),
+            "zeros": _at(curves.of("zeros"), epochs).mean(1),
+            "epochs": epochs + 1,
+            "diverged": curves.diverged,
+        }
     )

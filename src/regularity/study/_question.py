@@ -1,5 +1,6 @@
 """What tells the question of one study from that of another: digests of data and model, the same in every process."""
 
+import functools
 import hashlib
 import json
 import re
@@ -10,6 +11,8 @@ import keras
 import numpy as np
 
 from regularity import _keras
+
+_DEEPEST = 8  # things in things that are looked into
 
 
 def digest(parts: Sequence[Any]) -> str:
@@ -36,20 +39,33 @@ def scorer(score: Any, name: str) -> str:
     return name if score is None or isinstance(score, str) else _without_addresses(f"{name} {_told(score)}")
 
 
-def _told(value: Any) -> str:
+def _told(value: Any, depth: int = 0) -> str:
     """What tells a function or a callable from others: where it stands, its code, and what it was made with."""
+    if depth > _DEEPEST:  # what holds itself
+        return type(value).__qualname__
+
+    def told(part: Any) -> str:
+        return _told(part, depth + 1)
+
     if isinstance(value, dict):
-        return repr(sorted((key, _told(item)) for key, item in value.items()))
+        return repr(sorted((key, told(item)) for key, item in value.items()))
+    if isinstance(value, (list, tuple)):
+        return repr([told(item) for item in value])
+    if isinstance(value, np.ndarray):
+        return digest([value])
+    if isinstance(value, functools.partial):
+        return f"partial {told([value.func, value.args, value.keywords])}"
     code = getattr(value, "__code__", None)
     if code is not None:
-        return (
+        text = (
             f"{value.__module__}.{value.__qualname__} {digest([repr((code.co_code, code.co_consts, code.co_names))])}"
         )
-    return (
-        f"{type(value).__qualname__} {_told(vars(value))}"
-        if callable(value) and hasattr(value, "__dict__")
-        else repr(value)
-    )
+        held = [told(cell.cell_contents) for cell in value.__closure__ or ()]
+        held += [told(part) for part in (value.__defaults__, value.__kwdefaults__) if part]
+        return " ".join([text, *held])
+    if callable(value) and hasattr(value, "__dict__"):
+        return f"{type(value).__qualname__} {told(vars(value))}"
+    return repr(value)
 
 
 def _without_addresses(text: str) -> str:

@@ -25,10 +25,9 @@ class Judged:
     contestants: Sequence[Mapping[str, tuple[int, int]]]
     networks: Mapping[str, np.ndarray]
 
-    @property
-    def scores(self) -> dict[str, np.ndarray]:
-        """By role, the mean over seeds on each fold, of (folds,)."""
-        return {role: scores.mean(1) for role, scores in self.networks.items()}
+    def differences(self, role: str) -> np.ndarray:
+        """What was chosen minus another, each network beside one of the same rows and seed, of (folds, seeds)."""
+        return self.networks["answer"] - self.networks[role]
 
 
 class Settled(NamedTuple):
@@ -70,4 +69,6 @@ class Found(NamedTuple):
     at: Standing
     choice: Choice
     judged: Judged  # of nobody while the search runs
-    weights: list[list[np.ndarray]]  # of the best recipe's model on each of the design's outer cells
+    weights: list[
+        list[np.ndarray]
+    ]  # of the best recipe's model on each of the design's outer cells, of some seeds if there is one

@@ -207,9 +207,7 @@ def _paired(trial: Trial, epoch: int, base: Trial, at: int, design: Design, with
 
 def _mean(by_fold: np.ndarray) -> np.ndarray:
     """Mean over the folds that may be looked at; NaN where there is none."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return np.nanmean(by_fold, 0)
+    return _without_warning(np.nanmean, by_fold, 0)
 
 
 def _noise(
@@ -255,9 +253,7 @@ def _error(differences: np.ndarray, share: float) -> float:
 
 def _best(curve: np.ndarray) -> np.ndarray:
     """The best of each score, of (epochs, scores)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return np.nanmax(curve, 0)
+    return _without_warning(np.nanmax, curve, 0)
 
 
 def _spread(scores: np.ndarray) -> np.ndarray:
@@ -348,7 +344,7 @@ def choose(trials: Sequence[Trial], at: Standing, share: float) -> Choice:
     """Choose among candidates as they stand.
 
     Raises:
-        ValueError: If the model as given, or every other candidate, diverged, or the score is not a number on any fold.
+        ValueError: If every candidate diverged, or the score is not a number on any fold.
     """
     if np.isnan(at.expected).all() and not any(trial.diverged for trial in trials):
         raise ValueError(
@@ -366,8 +362,10 @@ def choose(trials: Sequence[Trial], at: Standing, share: float) -> Choice:
     floor = max((at.expected[i] for i in named.values() if np.isfinite(at.expected[i])), default=-np.inf)
     # the more its scores vary, the wider is a candidate's error: to be simple must not cost what there is to gain
     enough = floor + _KEPT * (at.expected[best] - floor) if np.isfinite(floor) else -np.inf
-    # a sampler may draw nothing at all: that is one of those with a name once more
-    simple = [i for i, trial in enumerate(trials) if as_good[i] and at.expected[i] >= enough and trial.point]
+    # a sampler may draw nothing at all: unless something stays in the space, that is one of those with a name once more
+    same = [trials[i].recipe for i in named.values()]
+    others = [i for i, trial in enumerate(trials) if trial.point or (not trial.name and trial.recipe not in same)]
+    simple = [i for i in others if as_good[i] and at.expected[i] >= enough]
     better = [i for i in simple if at.expected[i] > floor]  # where the best is no better than those, none is
     answer = min(
         better,
@@ -392,28 +390,70 @@ def ruled_out(trials: Sequence[Trial], at: Standing, among: Sequence[int], share
     return gone
 
 
-def interval(values: np.ndarray, share: float, level: float = 0.95) -> tuple[float, float, float]:
-    """Mean of fold scores, and the ends of its interval: Student's t with the paired error's correction for overlap."""
-    from scipy.stats import t
+class Estimate(NamedTuple):
+    """A mean with its standard error, and the degrees of freedom of that."""
 
-    mean, error = float(np.mean(values)), float(paired_error(values, share))
-    reach = float(t.ppf(0.5 + level / 2, len(values) - 1)) * error
-    return mean, mean - reach, mean + reach
+    mean: float
+    error: float
+    freedom: float
+
+    def reach(self, level: float) -> float:
+        """How far either side of the mean an interval goes at a level: Student's t."""
+        from scipy.stats import t
+
+        return float(t.ppf(0.5 + level / 2, self.freedom)) * self.error
+
+
+def estimate(values: np.ndarray, share: float) -> Estimate:
+    """The mean of what networks score, each on one fold.
+
+    Folds that share training rows have the paired error's correction, over means of their seeds. Where all train on the same
+    rows (a share of 0), how lucky seeds are is the same on all folds: the variances over folds and over seeds are added, as
+    for crossed random effects (Owen, "The pigeonhole bootstrap", 2007), which counts what they have in common twice and so is
+    rather too wide; degrees of freedom after Satterthwaite, "An approximate distribution of estimates of variance
+    components", 1946.
+
+    Args:
+        values: Of (folds,) or (folds, seeds); NaN where a network diverged, which is left out.
+        share: Held-out rows over training rows.
+    """
+    values = values.reshape(len(values), -1)
+    if share or values.shape[1] == 1:
+        of_folds = _without_warning(np.nanmean, values, 1)
+        return Estimate(float(np.mean(of_folds)), float(paired_error(of_folds, share)), len(of_folds) - 1)
+    values = values[:, np.isfinite(values).all(0)]
+    if not values.size:
+        return Estimate(np.nan, np.nan, np.nan)
+    variances = [(values.mean(axis).var(ddof=1) / n, n - 1) for axis, n in enumerate(values.shape[::-1]) if n > 1]
+    total = float(sum(variance for variance, _ in variances))
+    freedom = total**2 / sum(v**2 / f for v, f in variances) if total else np.inf
+    return Estimate(float(values.mean()), float(np.sqrt(total)), freedom)
+
+
+def _without_warning(function: Any, values: np.ndarray, axis: int) -> np.ndarray:
+    """What NumPy makes of NaN alone is NaN, which is what is wanted."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return function(values, axis)
+
+
+def interval(values: np.ndarray, share: float, level: float = 0.95) -> tuple[float, float, float]:
+    """Mean of scores as in `estimate`, and the ends of its interval."""
+    found = estimate(values, share)
+    reach = found.reach(level)
+    return found.mean, found.mean - reach, found.mean + reach
 
 
 def helps(differences: np.ndarray, share: float, level: float = 0.95) -> bool:
-    """Whether differences of folds are above 0, one-sided, at a level: Student's t with the paired error.
+    """Whether paired differences are above 0, one-sided, at a level: Student's t with the error of `estimate`.
 
     Args:
-        differences: Score of what was chosen minus that of the model as given, on each fold that the choice never saw.
+        differences: Score of what was chosen minus that of the model as given, on each fold that the choice never saw: of
+            (folds,) or (folds, seeds).
         share: Held-out rows over training rows.
         level: Share of times in which nothing that helps is called so.
 
     Nadeau and Bengio, "Inference for the generalization error", 2003.
     """
-    from scipy.stats import t
-
-    error = float(paired_error(differences, share))
-    if not np.isfinite(error):
-        return False
-    return bool(np.mean(differences) > t.ppf(level, len(differences) - 1) * error and np.mean(differences) > 0)
+    found = estimate(differences, share)
+    return bool(np.isfinite(found.error) and found.mean > found.reach(2 * level - 1) and found.mean > 0)

@@ -33,6 +33,7 @@ from regularity.population._train import (
 )
 from regularity.population._worker import call_elsewhere
 from regularity.recipe import Recipe, sites_of
+from regularity.recipe._writing import has_auto_name
 from regularity.study._cells import design_of
 from regularity.study._folds import checked_seed, data_and_splits
 from regularity.study._members import Members
@@ -58,6 +59,8 @@ _EXPECTED = 64  # candidates, about, where only a budget says how many
 _LEADERS = 8
 _RINGS = 4  # that a leader gets at most
 _JUDGED_SEEDS = 3
+_JUDGED_SEEDS_OF_ONE = 10  # where there is one training set, whose seeds are all that tells how lucky they are,
+_FEWEST_SEEDS_OF_ONE = 3  # and so many at least
 _RESERVE = 0.4  # share of a budget that is at most left for race and judging
 _OVERRUN, _MOMENT = 1.1, 1.0  # what share of its budget, and how many seconds more, a search may take without a word
 
@@ -186,7 +189,8 @@ def search(
         "init": init,
         "seed": str(seed),
     }
-    name = name or f"{model.name}-{digest([json.dumps(question)])[:8]}"
+    stem = re.sub(r"_\d+$", "", model.name) if has_auto_name(model) else model.name  # built again it is counted up
+    name = name or f"{stem}-{digest([json.dumps(question)])[:8]}"
     store = Store(storage, name)
     fit = {
         "batch_size": batch_size,
@@ -209,6 +213,7 @@ def search(
             else:
                 before = store.trials()
                 found = call_elsewhere(model, _search_here, (settled, storage, name), watch.advance)
+                store.reread()
                 for trial in found.trials:
                     if trial.number not in before:
                         _tell_others(listeners, store, trial, len(design.rings[0]))
@@ -332,6 +337,7 @@ class _Search:
         self.in_job, ahead = before
         self.in_sight = self.in_job * (ahead + 1)
         named = [("as given", {})] + ([("plain", {})] if brought(self.model) else [])
+        named += [("", {})] if self.space.fixed else []  # what stays, alone
         self.planned = planned(self.space, named, self.in_job, self.in_job * ahead, self.seed, self.own_sampler)
         asked = len(self.trials)
         while True:
@@ -390,14 +396,28 @@ class _Search:
     def _reserve(self) -> float:
         """Seconds that are left for race and judging: for a ring and all seeds, where that is not too much of a budget."""
         assert self.seconds is not None
-        wanted = _LEADERS * len(self.design.rings[0]) * self._per_member + self._judging(_JUDGED_SEEDS)
-        return max(self._judging(1), min(wanted, _RESERVE * self.seconds))
+        wanted = _LEADERS * len(self.design.rings[0]) * self._per_member + self._judging(self._most_seeds)
+        return max(self._judging(self._fewest_seeds), min(wanted, _RESERVE * self.seconds))
 
     def _judging(self, seeds: int) -> float:
         """Seconds that judging takes: as many members as there may be, and half as much to compile as there was at first."""
         members = 4 * seeds * sum(len(cell.held) > 0 for cell in self.design.outer)
         choosing = (len(self.design.folds) + 1) * self.choosing
         return members * self._per_member + 0.5 * self.pace.compiling + choosing
+
+    @property
+    def _most_seeds(self) -> int:
+        """How many networks of each contestant are judged on a training set, if there is time."""
+        return _JUDGED_SEEDS if len(self.design.outer) > 1 else _JUDGED_SEEDS_OF_ONE
+
+    @property
+    def _averaged(self) -> int:
+        """How many networks of each training set the average is of: those of folds, or the first of those that share one."""
+        return 1 if len(self.design.outer) > 1 else _FEWEST_SEEDS_OF_ONE
+
+    @property
+    def _fewest_seeds(self) -> int:
+        return 1 if len(self.design.outer) > 1 else _FEWEST_SEEDS_OF_ONE
 
     def _ask(self, asked: int, many: int) -> list[Trial]:
         job: list[Trial] = []
@@ -573,7 +593,7 @@ class _Search:
             wanted = [trial for trial in wanted if not self._recall(trial, ring)]
             cells = len(self.design.ring(ring))
             # one ring more is worth more than further seeds in judging, further rings are not
-            left = self._left - self._judging(1 if ring == 1 else _JUDGED_SEEDS)
+            left = self._left - self._judging(self._fewest_seeds if ring == 1 else self._most_seeds)
             if wanted and left <= 0:
                 return
             if left < len(wanted) * cells * self._per_member:
@@ -633,39 +653,41 @@ class _Search:
                 wanted.update(dict.fromkeys((*contestant, c) for contestant in contestants[fold].values()))
             wanted[(*answer, c)] = None
         seeds = self._judged_seeds(list(wanted))
-        names = [f"{self.trials[answer[0]].number}-{answer[1]}-{c}" for c in range(len(self.design.outer))]
-        weights = [self.store.weights(name) for name in names]
+        # for the average: a network of each training set, or some of the only one
+        kept = [(c, s) for c in range(len(self.design.outer)) for s in range(self._averaged)]
+        names = {(c, s): f"{self.trials[answer[0]].number}-{answer[1]}-{c}{f'-{s}' if s else ''}" for c, s in kept}
+        weights = {cell: self.store.weights(name) for cell, name in names.items()}
         todo = [
             (i, e, c, s)
             for i, e, c in wanted
             for s in range(seeds)
-            if self._judged(i, e, c, s) is None or ((i, e) == answer and s == 0 and weights[c] is None)
+            if self._judged(i, e, c, s) is None or ((i, e) == answer and (c, s) in names and weights[c, s] is None)
         ]
         tasks = []
         for i, e, c, s in todo:
             trial = self.trials[i]
             number = 500_000 + c * 1000 + s
-            keep = (i, e) == answer and s == 0
+            keep = (i, e) == answer and (c, s) in names
             tasks += self.members_of.tasks(trial.recipe, [(self.design.outer[c], number)], e, keep)
         self._show("judging")
         outcomes = self._train(tasks, pool)()
         for (i, e, c, s), outcome in zip(todo, outcomes, strict=True):
             scores = outcome.held_out[-1][:, 0].tolist()
             if outcome.weights is not None:
-                weights[c] = outcome.weights
-                self.store.keep_weights(names[c], outcome.weights)
+                weights[c, s] = outcome.weights
+                self.store.keep_weights(names[c, s], outcome.weights)
             self.store.note(f"judged {self.trials[i].number} {e} {c} {s}", scores)
         self.trainer.forget(tasks)
         judged = Judged(contestants, self._judged_networks(contestants, seeds))
-        return Found(self.trials, final, chosen, judged, [each for each in weights if each is not None])
+        return Found(self.trials, final, chosen, judged, [each for each in weights.values() if each is not None])
 
     def _judged_seeds(self, wanted: Sequence[tuple[int, int, int]]) -> int:
         """How many seeds there is time for, and no fewer than an earlier run has judged."""
-        before = min(sum(self._judged(i, e, c, s) is not None for s in range(_JUDGED_SEEDS)) for i, e, c in wanted)
+        before = min(sum(self._judged(i, e, c, s) is not None for s in range(self._most_seeds)) for i, e, c in wanted)
         once = sum(e for _, e, _ in wanted) * (self.pace.seconds or 0.0)
         left = self._left - 0.5 * self.pace.compiling
-        affordable = _JUDGED_SEEDS if left > _JUDGED_SEEDS * once else int(left / once) if left > 0 else 0
-        return max(1, before, affordable)
+        affordable = self._most_seeds if left > self._most_seeds * once else int(left / once) if left > 0 else 0
+        return max(self._fewest_seeds, before, affordable)
 
     def _judged(self, trial: int, epochs: int, cell: int, seed: int) -> list[float] | None:
         return self.store.noted(f"judged {self.trials[trial].number} {epochs} {cell} {seed}")
@@ -694,7 +716,7 @@ def planned(
 
     Args:
         space: What is searched.
-        named: The candidates that have a name.
+        named: The candidates that come first.
         in_job: How many are asked for together; those of one program stand side by side in a job.
         at_once: How many are in training.
         seed: Sets the combinations.

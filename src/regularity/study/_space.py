@@ -1,9 +1,10 @@
 """What to search: a recipe with ranges for numbers, and what of the catalogue fits a model."""
 
+import copy
 import math
 import numbers
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -44,6 +45,7 @@ class Dimension:
         high: The strongest; where a strength is a bound this is the lower number.
         scale: As a technique's.
         schedules: What the strength may do while training; one name leaves no choice.
+        off_at: Where 'off' stands for a surrogate, which for the learning rate is the optimizer's own.
     """
 
     key: str
@@ -51,6 +53,7 @@ class Dimension:
     high: float
     scale: str
     schedules: tuple[str, ...] = ("constant",)
+    off_at: float = 0.5
 
     @property
     def technique(self) -> Technique | None:
@@ -121,7 +124,12 @@ class Space:
         return (*(dimension.key for dimension in self.dimensions), *self.fixed)
 
     def __repr__(self) -> str:
-        ranges = {d.key: (d.low, d.high) for d in self.dimensions}
+        ranges = {
+            d.key: (d.low, d.high)
+            if d.schedules == ("constant",)
+            else {"strength": (d.low, d.high), "schedule": list(d.schedules)}
+            for d in self.dimensions
+        }
         return f"Space({ranges | self.fixed!r})"
 
     # -- points: strength by key, and schedule by `key schedule`; what is off is left out ---------------------------
@@ -149,7 +157,7 @@ class Space:
         for dimension in self.dimensions:
             on = dimension.key in point
             if dimension.technique is None:
-                row.append(dimension.place(point[dimension.key]) if on else 0.5)
+                row.append(dimension.place(point[dimension.key]) if on else dimension.off_at)
                 continue
             row.append(_WEAKEST + (1 - _WEAKEST) * dimension.place(point[dimension.key]) if on else 0.0)
             if len(dimension.schedules) > 1:
@@ -227,6 +235,11 @@ def _entry(key: Any, value: Any) -> Any:
     if key == "learning_rate":
         if isinstance(value, numbers.Real):
             return Recipe({key: value}).learning_rate
+        if value is None:
+            raise ValueError(
+                f"Invalid value received for {key!r} in a space. Expected a range such as {{{key!r}: (1e-4, 1e-2)}}, since it "
+                "has none of its own. Received: None"
+            )
         low, high = _range(key, value)
         for end in (low, high):
             Recipe({key: end})
@@ -241,6 +254,11 @@ def _entry(key: Any, value: Any) -> Any:
         strength = value.get("strength")
         given = value.get("schedule", "constant")
         schedules = (given,) if isinstance(given, str) else tuple(given)
+        if not schedules:
+            raise ValueError(
+                f"Invalid value received for the schedule of {key!r}. Expected one of {list(SCHEDULES)}, or several. "
+                "Received: none"
+            )
         for name in schedules:
             if name not in SCHEDULES:
                 raise ValueError(
@@ -265,6 +283,11 @@ def _entry(key: Any, value: Any) -> Any:
             raise ValueError(
                 f"Invalid value received for {key!r}. Expected a range that begins above 0, since its scale is logarithmic "
                 f"and 'off' is tried besides. Received: {strength!r}"
+            )
+        if technique.scale == "reverse_log" and high >= 1:
+            raise ValueError(
+                f"Invalid value received for {key!r}. Expected a range that ends below 1, since strengths crowd there. "
+                f"Received: {strength!r}"
             )
     if technique.scale == "linear" and low == 0:
         low = high / 20  # what lies below is as good as off, which is tried besides
@@ -312,7 +335,12 @@ def space_of(techniques: Any, model: Any, data: Data) -> Space:
         )
     deciding([key for key in space.keys if key != "learning_rate"], sites_of(model), model)
     if "learning_rate" in space.keys:
-        _keras.learning_rate_variable(model.optimizer)  # a schedule can't be set
+        own = float(_keras.learning_rate_variable(model.optimizer).numpy())  # says that a schedule can't be set
+        space = copy.copy(space)
+        space.dimensions = [
+            d if d.technique is not None else replace(d, off_at=float(np.clip(d.place(own), -1, 2)))
+            for d in space.dimensions
+        ]
     return space
 
 

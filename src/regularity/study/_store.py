@@ -105,8 +105,12 @@ class Store:
                 ) from None
             except OSError:  # a file system without locks
                 pass
-            self._found = dict(self.study.user_attrs)  # with what another has noted meanwhile
+            self.reread()
             yield
+
+    def reread(self) -> None:
+        """Take what another process has noted meanwhile."""
+        self._found = dict(self.study.user_attrs)
 
     def keep_weights(self, key: str, weights: Sequence[np.ndarray]) -> None:
         """Write a member's weights, whole or not at all, beside a database that is a file."""
@@ -125,9 +129,13 @@ class Store:
             return [arrays[name] for name in arrays.files]
 
     def clear(self) -> None:
-        """Remove what was written of members in training: all that a study needs is kept otherwise."""
+        """Remove what was written of members in training, and what a kill left half written: a study needs neither."""
         if self.folder is not None:
-            for file in self.folder.glob("*.pickle"):
+            for file in [
+                *self.folder.glob("*.pickle"),
+                *self.folder.glob("*.*[0-9]"),
+                *self.folder.glob("*.*[0-9].npz"),
+            ]:
                 file.unlink(missing_ok=True)
 
     def check(self, question: Mapping[str, str]) -> None:

@@ -13,16 +13,19 @@ import numpy as np
 import pandas as pd
 
 from regularity import _keras
+from regularity.data import class_weight_of
 from regularity.population._train import Member, checked_count
 from regularity.recipe import Recipe
 from regularity.study._ablation import Ablation, ablate
-from regularity.study._choosing import paired_error
 from regularity.study._evidence import Evidence
 from regularity.study._records import Found, Settled
 from regularity.study._refit import refit
-from regularity.study._rule import helps, interval
+from regularity.study._rule import Estimate, estimate, helps
+
+LEVEL = 0.95  # of intervals
 
 _NAMES = {"answer": "chosen", "as given": "as given", "plain": "plain", "single": "best single technique"}
+_OF_ROLE = {"as given": "of the model as given", "answer": "of what was chosen"}
 
 
 class Score(NamedTuple):
@@ -86,13 +89,13 @@ class Study:
         """Whether what the rule chooses is better than the model as given, on rows that the choice never saw.
 
         A paired one-sided test at 5 %, which the choice must pass besides being better than the model as given by more
-        than a paired standard error among all candidates.
+        than a paired standard error among all candidates. Where most networks of the model as given diverge and none of the
+        choice does, that helps.
         """
-        answer, given = self._found.judged.scores["answer"], self._found.judged.scores["as given"]
-        real = helps(answer - given, self._settled.design.share)
-        if np.isnan(given).any() and np.isfinite(answer).all():
-            return "helps"  # the model as given diverges, and this does not
-        return "helps" if real and self._found.choice.answer != 0 and not self._found.choice.tied else "not separable"
+        if self._found.choice.answer == 0:
+            return "not separable"
+        real = helps(self._found.judged.differences("as given"), self._settled.design.share)
+        return "helps" if self._only_given_diverges or (real and not self._found.choice.tied) else "not separable"
 
     @property
     def best(self) -> Recipe:
@@ -166,34 +169,49 @@ class Study:
         """
         rows = {}
         for role, name in _NAMES.items():
-            score, differences = self._score(role), self._differences(role)
-            mean, low, high = interval(differences, self._settled.design.share)
-            error = float(paired_error(differences, self._settled.design.share))
+            score, found = self._score(role), self._difference(role)
+            reach = found.reach(LEVEL)
             rows[name] = {
-                "score": score.value, "error": score.error, "difference": mean, "difference_error": error, "low": low, "high": high,
+                "score": score.value, "error": score.error, "difference": found.mean, "difference_error": found.error,
+                "low": found.mean - reach, "high": found.mean + reach,
             }  # fmt: skip
         return pd.DataFrame.from_dict(rows, orient="index")
 
     def __str__(self) -> str:
         """The answer in words."""
-        if not self._found.judged.scores:
+        networks = self._found.judged.networks
+        if not networks:
             return self._so_far()
-        if np.isnan(self.as_given.value) and self.verdict == "helps":
-            return f"The model diverges as given; with {_listed(self.best)} it does not: {self.score_name} {_pm(self.score)}."
-        mean, low, high = interval(self._differences("as given"), self._settled.design.share)
-        what = f"{self.score_name} {mean:+.3g} [{low:+.3g}, {high:+.3g}] against the model as given"
-        unseen = (
-            "on folds that neither training nor choosing saw"
-            if self._settled.design.nested
-            else "on folds that the choice did not look at, though candidates trained on them"
-        )
-        if self.verdict == "helps":
+        lost = {role: int(np.isnan(networks[role]).sum()) for role in ("as given", "answer")}
+        if self._only_given_diverges:
             return (
-                f"Regularization helps: {what}, {unseen} (of one refit, 95 % interval). "
+                f"The model diverges as given, in {lost['as given']} of {networks['as given'].size} networks; with "
+                f"{_listed(self.best)} it does not: {self.score_name} {_pm(self.score)}."
+            )
+        found = self._difference("as given")
+        low, high = found.mean - found.reach(LEVEL), found.mean + found.reach(LEVEL)
+        what = f"{self.score_name} {found.mean:+.3g} [{low:+.3g}, {high:+.3g}] against the model as given"
+        unseen = f"on folds {self._settled.design.unseen}"
+        if self.verdict == "helps":
+            on, rate = any(self.best.strengths.values()), self.best.learning_rate is not None
+            subject = (
+                "Regularization with another learning rate"
+                if on and rate
+                else "Another learning rate"
+                if rate
+                else "Regularization"
+            )
+            text = (
+                f"{subject} helps: {what}, {unseen} (of one refit, 95 % interval). "
                 f"{self.score_name} {_pm(self.score)} with {_listed(self.best)}, against {_pm(self.as_given)} as given."
             )
-        best = "" if self._found.choice.answer == 0 else f" The best guess is {_listed(self.best)}: {what}, {unseen}."
-        return f"Not separable from the model as given, {self.score_name} {_pm(self.as_given)}.{best}"
+        else:
+            best = (
+                "" if self._found.choice.answer == 0 else f" The best guess is {_listed(self.best)}: {what}, {unseen}."
+            )
+            text = f"Not separable from the model as given, {self.score_name} {_pm(self.as_given)}.{best}"
+        diverged = [f"{n} of {networks[role].size} {_OF_ROLE[role]}" for role, n in lost.items() if n]
+        return text + (f" Networks that diverged are left out: {' and '.join(diverged)}." if diverged else "")
 
     def _repr_html_(self) -> str:
         """The answer in words, and the table that it is read off, as a notebook shows them."""
@@ -225,10 +243,18 @@ class Study:
         return _keras.average_of(self._fold_models(), self._model)
 
     def code(self) -> str:
-        """The answer as Keras source, which builds the model and trains it: stock Keras where its recipe is stock."""
+        """The answer as Keras source, which builds the model and trains it: stock Keras where its recipe is stock.
+
+        Its `x` and `y` are those of the search, and its `sample_weight` too, unless rows weigh what their class does.
+        """
         from regularity.recipe._source import source
 
-        return source(self._model, self.recipe, batch_size=self._settled.plan.batch_size)
+        data = self._settled.data
+        of_class = class_weight_of(data)
+        return source(
+            self._model, self.recipe, batch_size=self._settled.plan.batch_size, class_weight=of_class,
+            weighted=data.sample_weight is not None and of_class is None, kept=self._fit["init"] == "keep",
+        )  # fmt: skip
 
     def ablation(self, seeds: int = 2) -> pd.DataFrame:
         """What each technique of the best recipe is worth: the recipe without it, and it alone, all trained at once.
@@ -414,11 +440,18 @@ class Study:
         )
 
     def _score(self, role: str) -> Score:
-        folds = self._found.judged.scores[role]
-        return Score(float(np.mean(folds)), float(paired_error(folds, self._settled.design.share)))
+        found = estimate(self._found.judged.networks[role], self._settled.design.share)
+        return Score(found.mean, found.error)
 
-    def _differences(self, role: str) -> np.ndarray:
-        return self._found.judged.scores["answer"] - self._found.judged.scores[role]
+    def _difference(self, role: str) -> Estimate:
+        return estimate(self._found.judged.differences(role), self._settled.design.share)
+
+    @property
+    def _only_given_diverges(self) -> bool:
+        """Whether most networks of the model as given diverge, and none of what was chosen."""
+        networks = self._found.judged.networks
+        lost = {role: np.isnan(networks[role]) for role in ("as given", "answer")}
+        return bool(lost["as given"].mean() > 0.5 and not lost["answer"].any() and self._found.choice.answer != 0)
 
 
 def _figures() -> Any:
