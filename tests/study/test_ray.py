@@ -1,6 +1,7 @@
 """A search on a real Ray cluster of two nodes, one of which is killed in the middle."""
 
 import os
+import time
 
 import keras
 import numpy as np
@@ -101,6 +102,37 @@ class Raises(Ends):
         if training and os.getpid() != self.process:
             raise RuntimeError("not on this machine")
         return x
+
+
+def test_a_node_that_dies_while_its_workers_are_idle_is_not_blamed_on_members(cluster, connected, monkeypatch):
+    """As many as would count as deaths of the same members, if each were given them in turn."""
+    monkeypatch.setattr(_ray, "_DEATHS", 2)
+    node = cluster.add_node(num_cpus=2)
+    cluster.wait_for_nodes()
+    chunk, add, pools, told = _ray.Cluster.chunk, Store.add, [], []
+
+    def chunked(self, tasks):
+        pools.append(self)
+        return chunk(self, tasks)
+
+    def added(self, trial, value):
+        add(self, trial, value)
+        told.append(trial.number)
+        if len(told) == TRIALS:  # only the race and the judging are still to come
+            until(lambda: len(pools[0]._idle) == len(pools[0].lanes))
+            pools[0]._idle.sort(key=lambda worker: pools[0]._place_of[worker]["node"] == node.node_id)  # they come first
+            cluster.remove_node(node, allow_graceful=False)
+
+    monkeypatch.setattr(_ray.Cluster, "chunk", chunked)
+    monkeypatch.setattr(Store, "add", added)
+    assert len(searched(engine="ray").table) == TRIALS
+
+
+def until(holds, seconds=120.0):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
 
 
 def test_members_that_kill_their_workers_end_the_search(connected, monkeypatch):
