@@ -41,7 +41,9 @@ def searched(*hidden, **settings):
 def cluster():
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    soon = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}  # that a node is gone is noticed
+    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": soon}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     yield cluster
     ray.shutdown()
     cluster.shutdown()
@@ -122,6 +124,7 @@ def test_a_node_that_dies_while_its_workers_are_idle_is_not_blamed_on_members(cl
             until(lambda: len(pools[0]._idle) == len(pools[0].lanes))
             pools[0]._idle.sort(key=lambda worker: pools[0]._place_of[worker]["node"] == node.node_id)  # they come first
             cluster.remove_node(node, allow_graceful=False)
+            until(lambda: sum(each["Alive"] for each in ray.nodes()) == 1)
 
     monkeypatch.setattr(_ray.Cluster, "chunk", chunked)
     monkeypatch.setattr(Store, "add", added)
