@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import jax
 import keras
 import numpy as np
 import pandas as pd
@@ -368,3 +369,12 @@ def test_recipe_of_another_json_is_a_value_error() -> None:
 def test_strength_as_text_is_shown_with_quotes() -> None:
     with pytest.raises(ValueError, match=r"Received: dropout='0.5'"):
         rg.Recipe({"dropout": "0.5"})
+
+
+@pytest.mark.parametrize("kind", ["jax", "torch"])
+def test_numbers_of_bfloat16_are_taken_in_single_precision(kind):
+    values = np.repeat(np.float32([[0.5, -2.0, 1.0]]), 8, 0)[:, : ROWS.shape[1]]  # which it holds exactly
+    given = as_torch(values).bfloat16() if kind == "torch" else jax.numpy.asarray(values, "bfloat16")
+    found = to_data(model(), given, CLASSES).x
+    assert found.dtype == "float32"
+    np.testing.assert_array_equal(found, values)

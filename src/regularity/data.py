@@ -208,6 +208,8 @@ def _array(value: Any, name: str) -> np.ndarray:
     frame = hasattr(value, "to_numpy")  # asked first: the columns of a frame are attributes too, whatever their names
     for attribute in () if frame else ("detach", "cpu"):  # a torch tensor that takes gradients, or is on an accelerator
         value = getattr(value, attribute)() if hasattr(value, attribute) else value
+    if str(getattr(value, "dtype", "")).endswith("bfloat16"):  # which NumPy has no numbers of
+        value = value.float() if hasattr(value, "float") else np.asarray(value).astype("float32")
     convert = value.to_numpy if frame else getattr(value, "numpy", None)
     try:
         array = np.asarray(convert() if convert else value)

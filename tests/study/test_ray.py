@@ -122,7 +122,9 @@ def test_a_node_that_dies_while_its_workers_are_idle_is_not_blamed_on_members(cl
         told.append(trial.number)
         if len(told) == TRIALS:  # only the race and the judging are still to come
             until(lambda: len(pools[0]._idle) == len(pools[0].lanes))
-            pools[0]._idle.sort(key=lambda worker: pools[0]._place_of[worker]["node"] == node.node_id)  # they come first
+            pools[0]._idle.sort(
+                key=lambda worker: pools[0]._place_of[worker]["node"] == node.node_id
+            )  # they come first
             cluster.remove_node(node, allow_graceful=False)
             until(lambda: sum(each["Alive"] for each in ray.nodes()) == 1)
 

@@ -471,6 +471,13 @@ def test_on_validation_data_several_networks_are_judged_and_averaged():
     assert len(study._fold_models()) == 3
     single = [model.predict(X, verbose=0) for model in study._fold_models()]
     np.testing.assert_allclose(study.ensemble().predict(X, verbose=0), np.mean(single, 0), atol=1e-6)
+    right = [shown.argmax(1) == Y for shown in (*single, np.mean(single, 0))]
+    folds = [
+        fold - len(X) for fold in study._settled.design.folds
+    ]  # the rows of `validation_data` come after the others
+    gains = [right[-1][fold].mean() - np.mean([one[fold].mean() for one in right[:-1]]) for fold in folds]
+    np.testing.assert_allclose(study._found.gains, gains, atol=1e-6)
+    assert study.gain_of_averaging.value == pytest.approx(np.mean(gains))
     assert study._evidence.calibration.bins["rows"].sum() == 40
 
 
@@ -484,3 +491,12 @@ def test_source_has_the_weights_of_classes_rows_and_the_kept_model():
     assert "model.fit(x, y, sample_weight=sample_weight, " in code
     assert "model.set_weights(yours.get_weights())" in code
     exec(code, {"x": X, "y": Y, "sample_weight": weights})
+
+
+def test_what_averaging_gains_is_kept_and_not_known_of_a_loss(study, monkeypatch):
+    assert study._found.gains.shape == (5,)
+    assert np.isfinite(study.gain_of_averaging.value)
+    monkeypatch.setattr("regularity.population._train.Trainer.submit", lambda *a: pytest.fail("trained again"))
+    assert searched(study.storage, name="one").gain_of_averaging == study.gain_of_averaging
+    monkeypatch.undo()
+    assert searched(score="loss", techniques=["l2"], trials=2, epochs=1).gain_of_averaging is None

@@ -280,6 +280,8 @@ class RowLanes(Lanes):
                 break
             if checkpoint.is_due and epoch < epochs - 1:
                 checkpoint.save((jax.tree.map(np.asarray, chunk.state), chunk.outcomes, chunk.epoch))
+        if any(task.keep_outputs for task in chunk.tasks):
+            self._keep_outputs(chunk, data)
         outcomes = chunk.finish()
         if checkpoint.is_worth_it(begun) and not stop.is_set():  # others of the same job may train on for long
             checkpoint.save((None, outcomes, epochs))
@@ -328,6 +330,18 @@ class RowLanes(Lanes):
         in_steps = rows[:, :full].reshape(len(tasks), steps, self.plan.batch_size)
         return np.ascontiguousarray(in_steps.swapaxes(0, 1)), rows[None, :, full:]
 
+    def _outputs(self, chunk: Chunk, data: Any, rows: np.ndarray) -> Any:
+        """What a chunk's members put out for the rows of a read, of (members, rows, ...)."""
+        found = self.call("predict", chunk.device, chunk.judged, self.shared(chunk.device), data[0], rows)
+        return jax.tree.map(_by_member, found)
+
+    def _keep_outputs(self, chunk: Chunk, data: Any) -> None:
+        outputs = self._outputs(chunk, data, chunk.reads[0].rows)
+        for i, (task, outcome) in enumerate(zip(chunk.tasks, chunk.outcomes, strict=True)):
+            if task.keep_outputs:
+                many = sum(map(len, task.held_out))
+                outcome.outputs = jax.tree.map(lambda a, i=i, many=many: a[i, :many].copy(), outputs)
+
     def _scores(self, chunk: Chunk, data: Any) -> list[np.ndarray]:
         """Scores of a chunk's members on the rows that it reads, held out or trained on, each of (members, sets, scores)."""
         shared, device = self.shared(chunk.device), chunk.device
@@ -335,8 +349,7 @@ class RowLanes(Lanes):
         for read in chunk.reads:
             outputs = None
             if any(score != "loss" for score in self.plan.scores):
-                outputs = self.call("predict", device, chunk.judged, shared, data[0], read.rows)
-                outputs = jax.tree.map(_by_member, outputs)
+                outputs = self._outputs(chunk, data, read.rows)
             rows, of_sets = _by_member(read.rows), []
             for at, valid in read.sets:
                 of_scores = []

@@ -23,6 +23,7 @@ class Task:
         held_out: Sets of rows to score on after each epoch, each set on its own.
         schedules: Name of the schedule by key of each site whose strength changes while training.
         keep_weights: Whether its outcome carries them.
+        keep_outputs: Whether its outcome carries what it puts out for its held-out rows at the end, one set after the other.
         stop: Told of its held-out scores after each epoch, and says when it is to stop before all of them; or None.
         epoch_rows: Rows of an epoch, some of them twice, where that is more than there are; else what trains beside it
             decides how long its epochs are.
@@ -36,6 +37,7 @@ class Task:
     held_out: tuple[np.ndarray, ...] = ()
     schedules: Mapping[str, str] = field(default_factory=dict)
     keep_weights: bool = True
+    keep_outputs: bool = False
     epoch_rows: int | None = None
     stop: "Stop | None" = None
 
@@ -61,6 +63,7 @@ class Outcome:
         seen: Scores on as many of the training rows, of (scores,), where the plan asks for them.
         diverged: The epoch, from 1, in which weights or loss ceased to be finite; the weights are the last that were.
         weights: In the order in which the user's model has them, if they were asked for.
+        outputs: Arrays of (held-out rows, ...), if they were asked for.
     """
 
     history: dict[str, list[Any]] = field(default_factory=dict)
@@ -70,6 +73,7 @@ class Outcome:
     seen: list[np.ndarray] = field(default_factory=list)
     diverged: int | None = None
     weights: list[np.ndarray] | None = None
+    outputs: Any = None
 
 
 # A score of outputs of (members, rows, ...), the rows' numbers and which are not padding, both of (members, rows).

@@ -40,7 +40,9 @@ class Members:
             )
         }
 
-    def tasks(self, recipe: Recipe, cells: Sequence[tuple[Cell, int]], epochs: int, keep: bool = False) -> list[Task]:
+    def tasks(
+        self, recipe: Recipe, cells: Sequence[tuple[Cell, int]], epochs: int, keep: bool = False, outputs: bool = False
+    ) -> list[Task]:
         """A recipe's members on some cells, each with the number that sets its seed.
 
         Args:
@@ -48,6 +50,7 @@ class Members:
             cells: Rows to train on and folds to score on, with a number.
             epochs: How long.
             keep: Whether to hand back their weights.
+            outputs: Whether to hand back what they put out for the folds.
         """
         _, strengths = strengths_for(self._model, self._sites, [self.all_on, recipe])
         design = self._settled.design
@@ -55,7 +58,7 @@ class Members:
         return [
             Task(
                 strengths, (self._settled.seed * 1_000_003 + number) % 2**31, epochs, recipe.learning_rate, cell.rows,
-                tuple(design.folds[fold] for fold in cell.held), schedules, keep, self._epoch_rows[len(cell.held)],
+                tuple(design.folds[fold] for fold in cell.held), schedules, keep, outputs, self._epoch_rows[len(cell.held)],
             )
             for cell, number in cells
         ]  # fmt: skip

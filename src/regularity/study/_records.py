@@ -63,12 +63,20 @@ class Settled(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a search hands to the study."""
+    """What a search hands to the study.
+
+    Args:
+        trials: All candidates.
+        at: How they stand.
+        choice: What is chosen among them.
+        judged: What the choice is worth; of nobody while the search runs.
+        gains: What averaging some networks of the best recipe gains over one of them, on each fold; or None.
+        weights: Of the best recipe's model on each of the design's outer cells, with several seeds if there is one cell.
+    """
 
     trials: list[Trial]
     at: Standing
     choice: Choice
-    judged: Judged  # of nobody while the search runs
-    weights: list[
-        list[np.ndarray]
-    ]  # of the best recipe's model on each of the design's outer cells, of some seeds if there is one
+    judged: Judged
+    gains: np.ndarray | None
+    weights: list[list[np.ndarray]]

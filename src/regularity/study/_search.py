@@ -60,7 +60,7 @@ _LEADERS = 8
 _RINGS = 4  # that a leader gets at most
 _JUDGED_SEEDS = 3
 _JUDGED_SEEDS_OF_ONE = 10  # where there is one training set, whose seeds are all that tells how lucky they are,
-_FEWEST_SEEDS_OF_ONE = 3  # and so many at least
+_AVERAGED = 3  # and so many at least: as many as are averaged
 _RESERVE = 0.4  # share of a budget that is at most left for race and judging
 _OVERRUN, _MOMENT = 1.1, 1.0  # what share of its budget, and how many seconds more, a search may take without a word
 
@@ -411,13 +411,8 @@ class _Search:
         return _JUDGED_SEEDS if len(self.design.outer) > 1 else _JUDGED_SEEDS_OF_ONE
 
     @property
-    def _averaged(self) -> int:
-        """How many networks of each training set the average is of: those of folds, or the first of those that share one."""
-        return 1 if len(self.design.outer) > 1 else _FEWEST_SEEDS_OF_ONE
-
-    @property
     def _fewest_seeds(self) -> int:
-        return 1 if len(self.design.outer) > 1 else _FEWEST_SEEDS_OF_ONE
+        return 1 if len(self.design.outer) > 1 else _AVERAGED
 
     def _ask(self, asked: int, many: int) -> list[Trial]:
         job: list[Trial] = []
@@ -654,32 +649,63 @@ class _Search:
             wanted[(*answer, c)] = None
         seeds = self._judged_seeds(list(wanted))
         # for the average: a network of each training set, or some of the only one
-        kept = [(c, s) for c in range(len(self.design.outer)) for s in range(self._averaged)]
+        cells = range(len(self.design.outer))
+        kept = [(c, s) for c in cells for s in range(1 if len(cells) > 1 else _AVERAGED)]
         names = {(c, s): f"{self.trials[answer[0]].number}-{answer[1]}-{c}{f'-{s}' if s else ''}" for c, s in kept}
         weights = {cell: self.store.weights(name) for cell, name in names.items()}
+        averaged = f"averaged {self.trials[answer[0]].number} {answer[1]} {seeds}"
+        averages = self.plan.scores[0] != "loss" and seeds >= _AVERAGED
+        unknown = averages and self.store.noted(averaged) is None
         todo = [
             (i, e, c, s)
             for i, e, c in wanted
             for s in range(seeds)
-            if self._judged(i, e, c, s) is None or ((i, e) == answer and (c, s) in names and weights[c, s] is None)
+            if self._judged(i, e, c, s) is None
+            or ((i, e) == answer and (((c, s) in names and weights[c, s] is None) or (unknown and s < _AVERAGED)))
         ]
         tasks = []
         for i, e, c, s in todo:
             trial = self.trials[i]
             number = 500_000 + c * 1000 + s
             keep = (i, e) == answer and (c, s) in names
-            tasks += self.members_of.tasks(trial.recipe, [(self.design.outer[c], number)], e, keep)
+            shows = (i, e) == answer and unknown and s < _AVERAGED
+            tasks += self.members_of.tasks(trial.recipe, [(self.design.outer[c], number)], e, keep, shows)
         self._show("judging")
         outcomes = self._train(tasks, pool)()
+        shown: dict[int, list[Outcome]] = {}
         for (i, e, c, s), outcome in zip(todo, outcomes, strict=True):
+            if outcome.outputs is not None:
+                shown.setdefault(c, []).append(outcome)
             scores = outcome.held_out[-1][:, 0].tolist()
             if outcome.weights is not None:
                 weights[c, s] = outcome.weights
                 self.store.keep_weights(names[c, s], outcome.weights)
             self.store.note(f"judged {self.trials[i].number} {e} {c} {s}", scores)
+        if unknown:
+            self.store.note(averaged, self._gains(shown))
         self.trainer.forget(tasks)
         judged = Judged(contestants, self._judged_networks(contestants, seeds))
-        return Found(self.trials, final, chosen, judged, [each for each in weights.values() if each is not None])
+        gains = np.array(self.store.noted(averaged), "float64") if averages else None
+        kept_weights = [each for each in weights.values() if each is not None]
+        return Found(self.trials, final, chosen, judged, gains, kept_weights)
+
+    def _gains(self, shown: Mapping[int, Sequence[Outcome]]) -> list[float | None]:
+        """What averaging networks of one training set gains over one of them, on each fold; None where one diverged."""
+        score = self.plan.scores[0]
+        assert score != "loss"
+        found: list[float | None] = [None] * len(self.design.folds)
+        for c, cell in enumerate(self.design.outer):
+            if any(outcome.diverged is not None for outcome in shown[c]):
+                continue
+            mean, begin = np.mean([outcome.outputs for outcome in shown[c]], 0), 0
+            for n, fold in enumerate(cell.held):
+                rows = self.design.folds[fold]
+                of_fold = mean[None, begin : begin + len(rows)]
+                begin += len(rows)
+                together = float(score(of_fold, rows[None], np.ones((1, len(rows)), bool))[0])
+                gain = together - float(np.mean([outcome.held_out[-1][n, 0] for outcome in shown[c]]))
+                found[fold] = gain if math.isfinite(gain) else None
+        return found
 
     def _judged_seeds(self, wanted: Sequence[tuple[int, int, int]]) -> int:
         """How many seeds there is time for, and no fewer than an earlier run has judged."""

@@ -127,6 +127,18 @@ class Study:
         """Score of the best single technique, chosen likewise."""
         return self._score("single")
 
+    @property
+    def gain_of_averaging(self) -> Score | None:
+        """What the average of three networks of the best recipe scores more than one of them, on folds that none of them saw.
+
+        They differ in their seeds alone, those that `ensemble` averages in their rows too. None where the score is the loss, or
+        time was too short to train three.
+        """
+        if self._found.gains is None:
+            return None
+        found = estimate(self._found.gains, self._settled.design.share)
+        return Score(found.mean, found.error)
+
     @cached_property
     def table(self) -> pd.DataFrame:
         """A row for each finished trial, by its number.
@@ -193,16 +205,8 @@ class Study:
         what = f"{self.score_name} {found.mean:+.3g} [{low:+.3g}, {high:+.3g}] against the model as given"
         unseen = f"on folds {self._settled.design.unseen}"
         if self.verdict == "helps":
-            on, rate = any(self.best.strengths.values()), self.best.learning_rate is not None
-            subject = (
-                "Regularization with another learning rate"
-                if on and rate
-                else "Another learning rate"
-                if rate
-                else "Regularization"
-            )
             text = (
-                f"{subject} helps: {what}, {unseen} (of one refit, 95 % interval). "
+                f"{self._subject} helps: {what}, {unseen} (of one refit, 95 % interval). "
                 f"{self.score_name} {_pm(self.score)} with {_listed(self.best)}, against {_pm(self.as_given)} as given."
             )
         else:
@@ -236,7 +240,8 @@ class Study:
     def ensemble(self) -> keras.Model:
         """The fold models of the best recipe, their outputs averaged, as one plain Keras model.
 
-        They were trained while judging, so this costs nothing; each has seen all rows but those of its fold.
+        They were trained while judging, so this costs nothing; each has seen all rows but those of its fold. What averaging
+        is worth says `gain_of_averaging`.
 
         Hansen and Salamon, "Neural network ensembles", 1990.
         """
@@ -445,6 +450,14 @@ class Study:
 
     def _difference(self, role: str) -> Estimate:
         return estimate(self._found.judged.differences(role), self._settled.design.share)
+
+    @property
+    def _subject(self) -> str:
+        """What it is that helps."""
+        if self.best.learning_rate is None:
+            return "Regularization"
+        on = any(self.best.strengths.values())
+        return "Regularization with another learning rate" if on else "Another learning rate"
 
     @property
     def _only_given_diverges(self) -> bool:

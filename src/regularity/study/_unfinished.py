@@ -47,7 +47,7 @@ class Unfinished:
             choice = choose(trials, at, settled.design.share)
         except ValueError:  # all have diverged up to now
             return None
-        found = Found(trials, at, choice, Judged([], {}), [])
+        found = Found(trials, at, choice, Judged([], {}), None, [])
         return Study(
             self.name, self._score, self._store.where, found, settled, self._model, self._fit, self._store.record
         )
