@@ -194,6 +194,7 @@ def _with_table(asked: dict[str, Any]) -> Callable[..., tuple[Any, Callable[[Pat
             f"Expected {asked['data']} to have one array beside the target {asked['target']!r}, without a model. Received: {sorted(x)}."
         )
     x = _without_index(x)
+    _check_dates(x)
     numbers = y.dtype.kind in "iuf"
     if not numbers and asked["task"] == Task.auto:
         check_classes(y, Path(asked["data"]), asked["target"])
@@ -228,7 +229,7 @@ def _with_table(asked: dict[str, Any]) -> Callable[..., tuple[Any, Callable[[Pat
 
 def _in_words(y: "np.ndarray", classes: bool) -> str:
     """What a target was taken for."""
-    found = sorted(set(y.ravel().tolist()))
+    found = sorted(set(y.ravel().tolist()), key=str)  # of several types, perhaps
     if y.dtype.kind not in "iuf":  # which leaves no doubt
         shown = ", ".join(map(str, found[:_SHOWN]))
         return f"{Task.classification}, of the classes {shown}{', …' if len(found) > _SHOWN else ''}"
@@ -248,23 +249,30 @@ def _without_index(x: Any) -> Any:
 
 
 def _say_columns(x: Any) -> None:
-    """Say how the columns of a table are taken, and see that none is dates as text."""
+    """Say how the columns of a table are taken."""
     if not hasattr(x, "columns"):
         return
-    import pandas as pd
+    text = _of_text(x)
+    words = f"{x.shape[1] - len(text)} of numbers"
+    if text:
+        shown = ", ".join(f"{name} ({x[name].nunique()} different)" for name in text[:_SHOWN])
+        words += f", {len(text)} as categories: {shown}{', …' if len(text) > _SHOWN else ''}"
+    typer.echo(f"Columns: {words}", err=True)
 
-    text = x.columns[[kind.kind not in "iufmMc" for kind in x.dtypes]]
-    dates = [name for name in text if _are_dates(x[name])]
+
+def _check_dates(x: Any) -> None:
+    """See that no column of a table is dates as text, of which each would be a category of its own."""
+    dates = [name for name in _of_text(x) if _are_dates(x[name])] if hasattr(x, "columns") else []
     if dates:
         raise Wrong(
             f"Expected columns of numbers, text or truth values. Received: dates in {dates}. Turn them into numbers that mean "
             "something, for example days since the first date."
         )
-    taken = [f"{name} ({pd.Series(x[name]).nunique()} different)" for name in text[:_SHOWN]]
-    words = f"{x.shape[1] - len(text)} of numbers"
-    if len(text):
-        words += f", {len(text)} as categories: {', '.join(taken)}{', …' if len(text) > _SHOWN else ''}"
-    typer.echo(f"Columns: {words}", err=True)
+
+
+def _of_text(x: Any) -> list[str]:
+    """The columns of a table that are no numbers; an estimator refuses those that pandas knows for dates."""
+    return [name for name, kind in x.dtypes.items() if kind.kind not in "iufmMc"]
 
 
 def _are_dates(column: Any) -> bool:
