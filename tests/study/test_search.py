@@ -467,7 +467,7 @@ def test_a_learning_rate_alone_is_not_called_regularization():
 
 def test_on_validation_data_several_networks_are_judged_and_averaged():
     study = searched(validation_data=(X[:40], Y[:40]), trials=3)
-    assert study._found.judged.networks["answer"].shape == (5, 10)
+    assert study._found.judged.networks["answer"].shape == (5, 5)
     assert len(study._fold_models()) == 3
     single = [model.predict(X, verbose=0) for model in study._fold_models()]
     np.testing.assert_allclose(study.ensemble().predict(X, verbose=0), np.mean(single, 0), atol=1e-6)

@@ -59,7 +59,7 @@ _EXPECTED = 64  # candidates, about, where only a budget says how many
 _LEADERS = 8
 _RINGS = 4  # that a leader gets at most
 _JUDGED_SEEDS = 3
-_JUDGED_SEEDS_OF_ONE = 10  # where there is one training set, whose seeds are all that tells how lucky they are,
+_JUDGED_SEEDS_OF_ONE = 5  # where there is one training set, whose seeds are all that tells how lucky they are,
 _AVERAGED = 3  # and so many at least: as many as are averaged
 _RESERVE = 0.4  # share of a budget that is at most left for race and judging
 _OVERRUN, _MOMENT = 1.1, 1.0  # what share of its budget, and how many seconds more, a search may take without a word
@@ -401,7 +401,7 @@ class _Search:
 
     def _judging(self, seeds: int) -> float:
         """Seconds that judging takes: as many members as there may be, and half as much to compile as there was at first."""
-        members = 4 * seeds * sum(len(cell.held) > 0 for cell in self.design.outer)
+        members = 4 * seeds * len(self.design.folds)
         choosing = (len(self.design.folds) + 1) * self.choosing
         return members * self._per_member + 0.5 * self.pace.compiling + choosing
 
