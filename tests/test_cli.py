@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 
 import regularity as rg
 from regularity import cli
-from regularity.cli import _printing
+from regularity.cli import _files, _printing
 
 SMALL = ["--technique", "dropout", "--strengths", "2", "--folds", "2", "--epochs", "2", "--batch-size", "25"]
 KINDS = np.array(["setosa", "versicolor", "virginica"])
@@ -320,6 +321,20 @@ def test_text_as_target_of_a_model_of_numbers_is_refused(run, folder):
         "Expected numbers in 'kind' of data.csv, since the model's loss is of numbers. Received: text, such as 'setosa'."
         in err
     )
+
+
+def test_text_as_target_of_a_model_that_is_not_compiled_has_the_usual_error(run, folder):
+    code, _, err = run("path", "uncompiled.keras", "data.csv", "--target", "kind", *SMALL)
+    assert code == 2
+    assert "Expected a compiled model" in err
+
+
+def test_decimals_of_a_parquet_file_are_numbers(folder):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed; to run this: make test EXTRAS=dev")
+    cents = [Decimal(n) / 100 for n in range(10)]
+    pd.DataFrame({"a": cents, "price": cents}).to_parquet(folder / "prices.parquet")
+    x, y = _files.read_rows(folder / "prices.parquet", "price")
+    assert (x["a"].dtype, y.dtype) == ("float64", "float64")
 
 
 def test_columns_of_a_parquet_file_may_be_named_by_numbers(run, folder):

@@ -331,7 +331,7 @@ PRICES = [round(300 + 7.13 * i % 91, 2) for i in range(60)]
 @pytest.mark.parametrize("odd", ["?", "$300", "1;299"])
 def test_one_odd_price_does_not_make_classes_of_prices(written, odd):
     err, taken = written(lines(["a", *range(60)], ["y", odd, *PRICES[1:]]))
-    assert f"different texts in 60 rows, such as '{odd}'. All but 1 are numbers: mend '{odd}'." in err
+    assert f"different texts in 60 rows, such as '{odd}'. All but 1 are numbers: mend '{odd}', or" in err
     assert not taken
 
 
@@ -344,6 +344,14 @@ def test_text_that_nearly_always_differs_is_no_class(written):
     assert not taken
 
 
+def test_text_is_classes_where_that_is_said(written):
+    codes = [*map(str, range(25)), "V45"] * 3
+    err, _ = written(lines(["a", *range(78)], ["y", *codes]))
+    assert "say --task classification" in err
+    _, taken = written(lines(["a", *range(78)], ["y", *codes]), "--task", "classification")
+    assert taken["kind"] == "RegularizedClassifier"
+
+
 def test_a_column_that_is_named_twice_is_refused(written):
     err, _ = written("y,a,y\n1,2,1\n3,4,3\n")
     assert "rows.csv to name each column once. Received twice: ['y']." in err
@@ -353,6 +361,15 @@ def test_the_index_that_pandas_writes_is_no_input(written):
     err, taken = written(lines(["", *range(30)], ["a", *range(30)], ["y", *([0.5, 1.5, 2.5] * 10)]))
     assert "Left out: the first column, which has no name" in err
     assert taken == {"columns": ["a"], "kind": "RegularizedRegressor"}
+    err, taken = written(lines(["", *range(5, 95, 3)], ["a", *range(30)], ["y", *([0.5, 1.5, 2.5] * 10)]))
+    assert "Left out" not in err  # whole numbers, all different, which count nothing
+    assert taken["columns"] == ["Unnamed: 0", "a"]
+
+
+def test_text_that_only_looks_like_dates_to_pandas_is_taken(written):
+    seasons = [f"{2000 + i % 5}-{i % 5 + 10}" for i in range(20)]
+    _, taken = written(lines(["season", *seasons], ["a", *range(20)], ["y", *("no", "yes") * 10]))
+    assert taken["columns"] == ["season", "a"]
 
 
 def test_dates_as_text_are_refused_and_other_text_is_said(written):

@@ -126,12 +126,23 @@ def test_scorers_that_differ_in_what_they_hold_are_two():
     assert scorer(make(1), "own") == scorer(make(1), "own")
 
 
-def test_a_scorer_that_holds_itself_has_a_text():
-    class Own:
+def test_what_a_scorer_holds_may_be_anything_and_may_change():
+    teacher, words, seen = two_branches(), {"a", "b", "c"}, []
+
+    def own(estimator, x, y):
+        seen.append(len(x) + len(words))
+        return float(teacher is not None)
+
+    before = scorer(own, "own")
+    seen.append(1)
+    assert scorer(own, "own") == before
+
+    class Holds:
         def __init__(self):
-            self.me = [self]
+            self.me, self.teacher, self.words = [self], two_branches(), {"c", "b", "a"}
 
         def __call__(self, estimator, x, y):
             return 0.0
 
-    assert scorer(Own(), "own") == scorer(Own(), "own")
+    assert scorer(Holds(), "own") == scorer(Holds(), "own")
+    assert "['a', 'b', 'c']" in scorer(Holds(), "own").replace('"', "").replace("\\'", "'").replace("''", "'")

@@ -16,7 +16,6 @@ from regularity.study._rule import (
     choose,
     estimate,
     helps,
-    interval,
     ruled_out,
     standing,
     surrogate,
@@ -286,9 +285,9 @@ def test_helps_is_the_one_sided_t_test_where_folds_share_no_rows(seed):
     values = np.random.default_rng(seed).normal(0.8, 1, 6)
     expected = stats.ttest_1samp(values, 0, alternative="greater").pvalue < 0.05
     assert helps(values, 0.0) == expected
-    mean, low, high = interval(values, 0.0)
-    assert (low, high) == pytest.approx(stats.ttest_1samp(values, 0).confidence_interval(0.95))
-    assert mean == pytest.approx(values.mean())
+    found = estimate(values, 0.0)
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found.mean - found.reach(0.95), found.mean + found.reach(0.95)) == pytest.approx((low, high))
 
 
 def test_helps_is_said_of_nothing_at_most_as_often_as_its_level():
@@ -330,8 +329,9 @@ def test_networks_without_a_score_are_left_out_of_an_estimate():
     expected = [row[np.isfinite(row)].mean() for row in values]
     assert estimate(values, 0.25) == pytest.approx(estimate(np.array(expected), 0.25))
     values[1] = np.nan  # a fold that none has a score on
-    assert np.isnan(estimate(values, 0.25).mean)
-    assert not helps(values, 0.25)
+    assert estimate(values, 0.25) == pytest.approx(estimate(values[[0, 2, 3, 4]], 0.25))
+    assert np.isnan(estimate(np.full((5, 3), np.nan), 0.25).mean)
+    assert not helps(np.full((5, 3), np.nan), 0.25)
 
 
 def test_what_stays_in_a_space_may_be_the_answer_alone():

@@ -444,13 +444,17 @@ def test_one_network_that_diverges_is_no_help(judged):
     assert "left out: 1 of 15 of the model as given" in str(study)
 
 
-def test_most_networks_that_diverge_are_helped_by_what_never_does(judged):
+def test_networks_that_diverge_more_often_than_by_chance_are_helped_by_what_never_does(judged):
     given = np.full((5, 3), 0.7)
-    given[:, :2] = np.nan
+    given[[0, 3]] = np.nan  # on two whole folds
     study = judged(given, np.full((5, 3), 0.6))
     assert study.verdict == "helps"
-    assert str(study).startswith("The model diverges as given, in 10 of 15 networks; with ")
+    assert str(study).startswith("The model diverges as given, in 6 of 15 networks; with ")
     assert judged(given, np.full((5, 3), 0.6), recipe=0).verdict == "not separable"
+    given[0] = given[3, 1:] = 0.7
+    few = judged(given, np.full((5, 3), 0.6))
+    assert few.verdict == "not separable"
+    assert "nan" not in str(few)
 
 
 def test_a_learning_rate_alone_is_not_called_regularization():
@@ -500,3 +504,29 @@ def test_what_averaging_gains_is_kept_and_not_known_of_a_loss(study, monkeypatch
     assert searched(study.storage, name="one").gain_of_averaging == study.gain_of_averaging
     monkeypatch.undo()
     assert searched(score="loss", techniques=["l2"], trials=2, epochs=1).gain_of_averaging is None
+
+
+def test_networks_that_were_trained_before_anybody_asked_for_what_they_put_out_are_trained_again(tmp_path, monkeypatch):
+    """A search that is killed in its judging, with time for fewer seeds than are averaged, and goes on with more."""
+    from regularity.population import _calibration, _checkpoints
+    from regularity.study import _search
+
+    monkeypatch.setattr(_checkpoints, "_EVERY", 0.0)
+    monkeypatch.setattr(_calibration, "_CHUNK_BYTES", 1)  # each network is written by itself
+    quick = {"techniques": ["l2"], "trials": 2, "epochs": 2, "name": "one"}
+    expected = searched(tmp_path / "other.db", **quick)
+    note = _search.Store.note
+
+    def killed(self, key, value):
+        if key.startswith("judged"):
+            raise KeyboardInterrupt
+        note(self, key, value)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_search, "_JUDGED_SEEDS", 2)
+        patched.setattr(_search.Store, "note", killed)
+        with pytest.raises(KeyboardInterrupt):
+            searched(tmp_path / "one.db", **quick)
+    found = searched(tmp_path / "one.db", **quick)
+    same(found, expected)
+    np.testing.assert_array_equal(found._found.gains, expected._found.gains)

@@ -74,7 +74,7 @@ def load_with_rows(model_file: Path, file: Path, target: str) -> tuple[Any, Any,
     x, y, of_text = read_numbers(file, target)
     model = load_model(model_file)
     _check_names(model, x, file, target)
-    if of_text:
+    if of_text and model.compiled:  # another error says that it is not
         from regularity.data import Data
         from regularity.study._scores import target_kind
 
@@ -151,6 +151,9 @@ def _frame(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
         except ImportError as error:
             raise Wrong("Rows in a .parquet file need pyarrow. Try: pip install 'regularity[parquet]'") from error
     frame.columns = frame.columns.map(str)
+    for name in [name for name, kind in frame.dtypes.items() if kind.kind == "O"]:
+        if pd.api.types.infer_dtype(frame[name], skipna=True) == "decimal":  # as databases have prices
+            frame[name] = frame[name].astype("float64")
     if target not in frame:
         raise Wrong(f"{file} has no column {target!r}. It has {list(frame.columns)}; choose one with --target.")
     if frame.empty:
@@ -170,13 +173,17 @@ def check_classes(y: "np.ndarray", file: Path, target: str) -> None:
 
     found = np.unique(y.astype(str))
     none = found[pd.isna(pd.to_numeric(found, errors="coerce"))]
-    of_numbers = len(none) < len(found) / 2 and len(found) > MOST_CLASSES
+    of_numbers = 0 < len(none) < len(found) / 2 and len(found) > MOST_CLASSES
     if of_numbers or len(found) > max(2, len(y) / 2):
-        odd = ", ".join(map(repr, none[:3].tolist()))
-        hint = f"All but {len(none)} are numbers: mend {odd}." if of_numbers else "A class comes in several rows."
+        odd = ", ".join(map(repr, (none if of_numbers else found)[:3].tolist()))
+        hint = (
+            f"All but {len(none)} are numbers: mend {odd}"
+            if of_numbers
+            else "A class comes in several rows: choose another"
+        )
         raise Wrong(
             f"Expected numbers or classes in {target!r} of {file}. Received: {len(found)} different texts in {len(y)} rows, "
-            f"such as {odd}. {hint}"
+            f"such as {odd}. {hint}, or say --task classification."
         )
 
 
@@ -196,7 +203,6 @@ def read_numbers(file: Path, target: str) -> tuple[Any, "np.ndarray", str | None
         )
     given = None
     if y.dtype.kind not in "iufb":
-        check_classes(y, file, target)
         classes, y = np.unique(y.astype(str), return_inverse=True)
         given = str(classes[0])
         typer.echo(f"Classes: {', '.join(f'{i} = {c}' for i, c in enumerate(classes))}", err=True)

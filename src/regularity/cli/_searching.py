@@ -238,11 +238,11 @@ def _in_words(y: "np.ndarray", classes: bool) -> str:
 
 
 def _without_index(x: Any) -> Any:
-    """Rows without the nameless first column of whole numbers, all different, that `to_csv` writes unless told not to."""
+    """Rows without the nameless first column that counts them, which `to_csv` writes unless told not to."""
     if not hasattr(x, "columns") or x.columns[0] != "Unnamed: 0" or x.shape[1] == 1:
         return x
-    first = x.iloc[:, 0]
-    if first.dtype.kind != "i" or first.duplicated().any():
+    counted = x.iloc[:, 0].sort_values().to_numpy()
+    if counted.dtype.kind != "i" or (counted != range(counted[0], counted[0] + len(counted))).any() or counted[0] > 1:
         return x
     typer.echo("Left out: the first column, which has no name and counts the rows", err=True)
     return x.iloc[:, 1:]
@@ -276,11 +276,13 @@ def _of_text(x: Any) -> list[str]:
 
 
 def _are_dates(column: Any) -> bool:
-    """Whether all texts of a column are dates as ISO 8601 has them."""
+    """Whether all texts of a column are days, perhaps with a time, as ISO 8601 has them."""
     import pandas as pd
 
     known = column.dropna()
     if not len(known) or not known.map(lambda value: isinstance(value, str)).all():
+        return False
+    if not known.str.match(r"\d{4}-\d\d-\d\d").all():  # not all that pandas takes for one, such as four digits, is one
         return False
     return bool(pd.to_datetime(known, format="ISO8601", errors="coerce").notna().all())
 

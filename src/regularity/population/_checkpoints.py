@@ -65,7 +65,7 @@ def _name(tasks: Sequence[Task]) -> str:
     """A name for some members that others don't have."""
     found = hashlib.sha256(regularity.__version__.encode())
     for task in tasks:
-        settings = (task.seed, task.epochs, task.learning_rate, task.keep_weights)
+        settings = (task.seed, task.epochs, task.learning_rate, task.keep_weights, task.keep_outputs)
         found.update(repr((settings, sorted(task.strengths.items()), sorted(task.schedules.items()))).encode())
         for rows in (task.rows, *task.held_out):
             found.update(b"|" if rows is None else np.ascontiguousarray(rows, "int64").tobytes() + b"|")

@@ -186,19 +186,26 @@ class Cluster:
 
     def _take(self, answer: Any) -> None:
         """Note what a worker says, or that it is lost."""
+        errors = self._ray.exceptions
         worker, piece = self._running.pop(answer, (None, None))
         if piece is None:
             worker = self._starting.pop(answer)
         try:
             said = self._ray.get(answer)
-        except self._ray.exceptions.RayTaskError as error:  # the model's own: it would fail again
+        except (errors.RayTaskError, errors.RaySystemError, errors.UnserializableException) as error:
+            # the model's own: it would fail again
             self._idle.append(worker)
             if piece is None:
                 self._fail(error)
             else:
                 piece.done.set_exception(getattr(error, "cause", None) or error)
-        except self._ray.exceptions.RayError as error:  # it died, or what it said got lost on the way
-            self._lose(worker, piece, error)
+        except errors.RayError as error:  # it died, or what it said got lost on the way
+            try:
+                self._lose(worker, piece, error)
+            except Exception as unknown:
+                if piece is not None:
+                    piece.done.set_exception(unknown)
+                raise
         else:
             self._idle.append(worker)
             self._stillborn = 0

@@ -520,8 +520,10 @@ def _index(index: Any) -> str:
         return ":".join(ends if index.step is None else [*ends, _index(index.step)])
     if index is Ellipsis:
         return "..."
-    if index is None or isinstance(index, (int, np.integer)):
-        return repr(index if index is None else int(index))
+    if index is None or isinstance(index, bool):
+        return repr(index)
+    if isinstance(index, (int, np.integer)):
+        return repr(int(index))
     raise ValueError(cannot(f"[{index!r}]", "only whole numbers, slices of them, None and ... stand between brackets"))
 
 

@@ -1,5 +1,6 @@
 """What tells the question of one study from that of another: digests of data and model, the same in every process."""
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -41,16 +42,18 @@ def scorer(score: Any, name: str) -> str:
 
 def _told(value: Any, depth: int = 0) -> str:
     """What tells a function or a callable from others: where it stands, its code, and what it was made with."""
-    if depth > _DEEPEST:  # what holds itself
-        return type(value).__qualname__
 
     def told(part: Any) -> str:
         return _told(part, depth + 1)
 
+    if depth > _DEEPEST or isinstance(value, (type, keras.layers.Layer)):  # what holds itself, or counts up its names
+        return getattr(value, "__qualname__", type(value).__qualname__)
     if isinstance(value, dict):
-        return repr(sorted((key, told(item)) for key, item in value.items()))
+        return repr(sorted((str(key), told(item)) for key, item in value.items()))
     if isinstance(value, (list, tuple)):
         return repr([told(item) for item in value])
+    if isinstance(value, (set, frozenset)):
+        return repr(sorted(map(told, value)))
     if isinstance(value, np.ndarray):
         return digest([value])
     if isinstance(value, functools.partial):
@@ -60,12 +63,30 @@ def _told(value: Any, depth: int = 0) -> str:
         text = (
             f"{value.__module__}.{value.__qualname__} {digest([repr((code.co_code, code.co_consts, code.co_names))])}"
         )
-        held = [told(cell.cell_contents) for cell in value.__closure__ or ()]
-        held += [told(part) for part in (value.__defaults__, value.__kwdefaults__) if part]
-        return " ".join([text, *held])
+        return " ".join([text, *map(told, _held(value))])
     if callable(value) and hasattr(value, "__dict__"):
         return f"{type(value).__qualname__} {told(vars(value))}"
     return repr(value)
+
+
+def _held(function: Any) -> list[Any]:
+    """What a function closes over and its defaults, of which others than numbers, texts and functions may change as it is called."""
+    cells = []
+    for cell in function.__closure__ or ():
+        with contextlib.suppress(ValueError):  # nothing has been put in
+            cells.append(cell.cell_contents)
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    return [
+        part if _is_fixed(part) and part is not function else type(part).__qualname__ for part in [*cells, *defaults]
+    ]
+
+
+def _is_fixed(value: Any) -> bool:
+    """Whether a value says all of what it is, and does not change."""
+    if isinstance(value, tuple):
+        return all(map(_is_fixed, value))
+    plain = (bool, int, float, complex, str, bytes, np.generic, np.ndarray, functools.partial)
+    return value is None or isinstance(value, plain) or hasattr(value, "__code__")
 
 
 def _without_addresses(text: str) -> str:

@@ -414,12 +414,15 @@ def estimate(values: np.ndarray, share: float) -> Estimate:
     components", 1946.
 
     Args:
-        values: Of (folds,) or (folds, seeds); NaN where a network diverged, which is left out.
+        values: Of (folds,) or (folds, seeds); NaN where a network diverged, which is left out, as is a fold without any.
         share: Held-out rows over training rows.
     """
     values = values.reshape(len(values), -1)
     if share or values.shape[1] == 1:
         of_folds = _without_warning(np.nanmean, values, 1)
+        of_folds = of_folds[np.isfinite(of_folds)]
+        if not len(of_folds):
+            return Estimate(np.nan, np.nan, np.nan)
         return Estimate(float(np.mean(of_folds)), float(paired_error(of_folds, share)), len(of_folds) - 1)
     values = values[:, np.isfinite(values).all(0)]
     if not values.size:
@@ -435,13 +438,6 @@ def _without_warning(function: Any, values: np.ndarray, axis: int) -> np.ndarray
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return function(values, axis)
-
-
-def interval(values: np.ndarray, share: float, level: float = 0.95) -> tuple[float, float, float]:
-    """Mean of scores as in `estimate`, and the ends of its interval."""
-    found = estimate(values, share)
-    reach = found.reach(level)
-    return found.mean, found.mean - reach, found.mean + reach
 
 
 def helps(differences: np.ndarray, share: float, level: float = 0.95) -> bool:

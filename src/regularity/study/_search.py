@@ -653,7 +653,7 @@ class _Search:
         kept = [(c, s) for c in cells for s in range(1 if len(cells) > 1 else _AVERAGED)]
         names = {(c, s): f"{self.trials[answer[0]].number}-{answer[1]}-{c}{f'-{s}' if s else ''}" for c, s in kept}
         weights = {cell: self.store.weights(name) for cell, name in names.items()}
-        averaged = f"averaged {self.trials[answer[0]].number} {answer[1]} {seeds}"
+        averaged = f"averaged {self.trials[answer[0]].number} {answer[1]}"
         averages = self.plan.scores[0] != "loss" and seeds >= _AVERAGED
         unknown = averages and self.store.noted(averaged) is None
         todo = [
@@ -695,15 +695,16 @@ class _Search:
         assert score != "loss"
         found: list[float | None] = [None] * len(self.design.folds)
         for c, cell in enumerate(self.design.outer):
-            if any(outcome.diverged is not None for outcome in shown[c]):
+            finite = [outcome for outcome in shown.get(c, ()) if outcome.diverged is None]
+            if len(finite) < _AVERAGED:
                 continue
-            mean, begin = np.mean([outcome.outputs for outcome in shown[c]], 0), 0
+            mean, begin = np.mean([outcome.outputs for outcome in finite], 0), 0
             for n, fold in enumerate(cell.held):
                 rows = self.design.folds[fold]
                 of_fold = mean[None, begin : begin + len(rows)]
                 begin += len(rows)
                 together = float(score(of_fold, rows[None], np.ones((1, len(rows)), bool))[0])
-                gain = together - float(np.mean([outcome.held_out[-1][n, 0] for outcome in shown[c]]))
+                gain = together - float(np.mean([outcome.held_out[-1][n, 0] for outcome in finite]))
                 found[fold] = gain if math.isfinite(gain) else None
         return found
 

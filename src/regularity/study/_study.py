@@ -21,6 +21,7 @@ from regularity.study._evidence import Evidence
 from regularity.study._records import Found, Settled
 from regularity.study._refit import refit
 from regularity.study._rule import Estimate, estimate, helps
+from regularity.study._scores import target_kind
 
 LEVEL = 0.95  # of intervals
 
@@ -89,8 +90,8 @@ class Study:
         """Whether what the rule chooses is better than the model as given, on rows that the choice never saw.
 
         A paired one-sided test at 5 %, which the choice must pass besides being better than the model as given by more
-        than a paired standard error among all candidates. Where most networks of the model as given diverge and none of the
-        choice does, that helps.
+        than a paired standard error among all candidates. Where networks of the model as given diverge more often than by
+        chance (Fisher's exact test at 5 %) and none of the choice does, that helps.
         """
         if self._found.choice.answer == 0:
             return "not separable"
@@ -131,13 +132,15 @@ class Study:
     def gain_of_averaging(self) -> Score | None:
         """What the average of three networks of the best recipe scores more than one of them, on folds that none of them saw.
 
-        They differ in their seeds alone, those that `ensemble` averages in their rows too. None where the score is the loss, or
-        time was too short to train three.
+        They differ in their seeds alone, those of folds that `ensemble` averages in their rows too. None where the score is
+        the loss, one of them diverged on every fold, or time was too short to train three. Without folds there are three in all,
+        which don't tell the error.
         """
-        if self._found.gains is None:
+        gains, share = self._found.gains, self._settled.design.share
+        if gains is None or np.isnan(gains).all():
             return None
-        found = estimate(self._found.gains, self._settled.design.share)
-        return Score(found.mean, found.error)
+        found = estimate(gains, share)
+        return Score(found.mean, found.error if share else np.nan)
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -240,8 +243,8 @@ class Study:
     def ensemble(self) -> keras.Model:
         """The fold models of the best recipe, their outputs averaged, as one plain Keras model.
 
-        They were trained while judging, so this costs nothing; each has seen all rows but those of its fold. What averaging
-        is worth says `gain_of_averaging`.
+        They were trained while judging, so this costs nothing; each has seen all rows but those of its fold, or, without
+        folds, has a seed of its own. What averaging is worth says `gain_of_averaging`.
 
         Hansen and Salamon, "Neural network ensembles", 1990.
         """
@@ -255,7 +258,8 @@ class Study:
         from regularity.recipe._source import source
 
         data = self._settled.data
-        of_class = class_weight_of(data)
+        classifies = target_kind(self._model, data) in ("classes", "binary")
+        of_class = class_weight_of(data) if classifies else None
         return source(
             self._model, self.recipe, batch_size=self._settled.plan.batch_size, class_weight=of_class,
             weighted=data.sample_weight is not None and of_class is None, kept=self._fit["init"] == "keep",
@@ -461,10 +465,15 @@ class Study:
 
     @property
     def _only_given_diverges(self) -> bool:
-        """Whether most networks of the model as given diverge, and none of what was chosen."""
+        """Whether networks of the model as given diverge more often than by chance, and none of what was chosen."""
+        from scipy.stats import fisher_exact
+
         networks = self._found.judged.networks
-        lost = {role: np.isnan(networks[role]) for role in ("as given", "answer")}
-        return bool(lost["as given"].mean() > 0.5 and not lost["answer"].any() and self._found.choice.answer != 0)
+        lost = {role: int(np.isnan(networks[role]).sum()) for role in ("as given", "answer")}
+        if self._found.choice.answer == 0 or not lost["as given"] or lost["answer"]:
+            return False
+        counts = [[lost["as given"], networks["as given"].size - lost["as given"]], [0, networks["answer"].size]]
+        return bool(fisher_exact(counts, alternative="greater").pvalue < 1 - LEVEL)
 
 
 def _figures() -> Any:
