@@ -13,6 +13,7 @@ from sklearn.model_selection import LeaveOneOut, ShuffleSplit
 
 import regularity as rg
 from regularity.study._records import Judged
+from regularity.study._rule import best_epoch
 from regularity.study._search import _seconds
 from regularity.study._store import packed, unpacked
 
@@ -530,3 +531,22 @@ def test_networks_that_were_trained_before_anybody_asked_for_what_they_put_out_a
     found = searched(tmp_path / "one.db", **quick)
     same(found, expected)
     np.testing.assert_array_equal(found._found.gains, expected._found.gains)
+
+
+def test_the_time_of_judging_is_reckoned_by_how_long_candidates_train_at_their_best(monkeypatch):
+    """Not by the longest training: a budget would be half unused where all are best after few epochs."""
+    from regularity.study import _search
+
+    judge, reckoned = _search._Search.judge, []
+
+    def judged(self, pool):
+        reckoned.append((self._judging(3), self.pace.seconds, self.pace.compiling, self.choosing))
+        return judge(self, pool)
+
+    monkeypatch.setattr(_search._Search, "judge", judged)
+    study = searched(epochs=12, trials=4)
+    curves = [trial.curves[:5, ..., 0].mean((0, 2)) for trial in study._found.trials]
+    best = [best_epoch(curve, False) + 1 for curve in curves]
+    ((seconds, pace, compiling, choosing),) = reckoned
+    expected = 4 * 3 * 5 * (best[0] + max(best)) / 2 * pace + 0.5 * compiling + 6 * choosing
+    assert seconds == pytest.approx(expected)

@@ -40,7 +40,7 @@ from regularity.study._members import Members
 from regularity.study._pruning import Stop
 from regularity.study._question import description, digest, kept_weights, scorer
 from regularity.study._records import Found, Judged, Settled
-from regularity.study._rule import Standing, Trial, choose, ruled_out, standing, weights_of
+from regularity.study._rule import Standing, Trial, best_epoch, choose, ruled_out, standing, weights_of
 from regularity.study._scores import check_on_folds, labels, proper, quiet_scorers, scoring
 from regularity.study._space import Space, brought, space_of
 from regularity.study._store import Store, as_optunas, packed, quiet_optuna, unpacked
@@ -283,6 +283,7 @@ class _Search:
         self.pace = Pace()
         self.exhausted = False
         self.choosing = 0.0  # seconds to see once how all stand
+        self.best_epochs: list[int] = []  # of each candidate, by its first members
         self.in_sight = 0
         # asked from memory: a database takes ten times as long for each
         with quiet_optuna():
@@ -402,8 +403,10 @@ class _Search:
     def _judging(self, seeds: int) -> float:
         """Seconds that judging takes: as many members as there may be, and half as much to compile as there was at first."""
         members = 4 * seeds * len(self.design.folds)
+        # the model as given and plain train as long as is best for them, the choices as long as for any candidate at most
+        epochs = (self.best_epochs[0] + max(self.best_epochs)) / 2 if self.best_epochs else self.epochs
         choosing = (len(self.design.folds) + 1) * self.choosing
-        return members * self._per_member + 0.5 * self.pace.compiling + choosing
+        return members * epochs * (self.pace.seconds or 0.0) + 0.5 * self.pace.compiling + choosing
 
     @property
     def _most_seeds(self) -> int:
@@ -516,6 +519,7 @@ class _Search:
         self.trainer.forget(tasks)
         for trial in job:
             self.trials.append(trial)
+            self.best_epochs.append(best_epoch(trial.curves[:ring, ..., 0].mean((0, 2)), trial.of_length) + 1)
             value = _value(trial, ring)
             with quiet_optuna():
                 if trial.pruned:
