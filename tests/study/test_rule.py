@@ -287,7 +287,7 @@ def test_helps_is_the_one_sided_t_test_where_folds_share_no_rows(seed):
     assert helps(values, 0.0) == expected
     found = estimate(values, 0.0)
     low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert (found.mean - found.reach(0.95), found.mean + found.reach(0.95)) == pytest.approx((low, high))
+    assert found.interval(0.95) == pytest.approx((low, high))
 
 
 def test_helps_is_said_of_nothing_at_most_as_often_as_its_level():

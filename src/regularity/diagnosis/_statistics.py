@@ -79,8 +79,7 @@ def parts_of(held: np.ndarray, classes: np.ndarray | None, seed: int) -> list[np
 def mean_interval(values: np.ndarray, share: float) -> Interval:
     """The mean of (units, parts) with its interval: of folds that share training rows, or, with parts, of seeds that share these."""
     found = estimate(values, share if values.shape[1] == 1 else 0.0)
-    reach = found.reach(LEVEL) if found.error else 0.0
-    return found.mean, found.mean - reach, found.mean + reach
+    return found.mean, *found.interval(LEVEL)
 
 
 def bootstrapped(

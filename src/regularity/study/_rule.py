@@ -397,11 +397,12 @@ class Estimate(NamedTuple):
     error: float
     freedom: float
 
-    def reach(self, level: float) -> float:
-        """How far either side of the mean an interval goes at a level: Student's t."""
+    def interval(self, level: float) -> tuple[float, float]:
+        """The ends of its interval at a level: Student's t."""
         from scipy.stats import t
 
-        return float(t.ppf(0.5 + level / 2, self.freedom)) * self.error
+        reach = float(t.ppf(0.5 + level / 2, self.freedom)) * self.error
+        return self.mean - reach, self.mean + reach
 
 
 def estimate(values: np.ndarray, share: float) -> Estimate:
@@ -452,4 +453,5 @@ def helps(differences: np.ndarray, share: float, level: float = 0.95) -> bool:
     Nadeau and Bengio, "Inference for the generalization error", 2003.
     """
     found = estimate(differences, share)
-    return bool(np.isfinite(found.error) and found.mean > found.reach(2 * level - 1) and found.mean > 0)
+    low, _ = found.interval(2 * level - 1)
+    return bool(low > 0)

@@ -23,7 +23,7 @@ from regularity.study._refit import refit
 from regularity.study._rule import Estimate, estimate, helps
 from regularity.study._scores import target_kind
 
-LEVEL = 0.95  # of intervals
+_LEVEL = 0.95  # of intervals, and of the verdict
 
 _NAMES = {"answer": "chosen", "as given": "as given", "plain": "plain", "single": "best single technique"}
 _OF_ROLE = {"as given": "of the model as given", "answer": "of what was chosen"}
@@ -185,10 +185,10 @@ class Study:
         rows = {}
         for role, name in _NAMES.items():
             score, found = self._score(role), self._difference(role)
-            reach = found.reach(LEVEL)
+            low, high = found.interval(_LEVEL)
             rows[name] = {
                 "score": score.value, "error": score.error, "difference": found.mean, "difference_error": found.error,
-                "low": found.mean - reach, "high": found.mean + reach,
+                "low": low, "high": high,
             }  # fmt: skip
         return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -204,7 +204,7 @@ class Study:
                 f"{_listed(self.best)} it does not: {self.score_name} {_pm(self.score)}."
             )
         found = self._difference("as given")
-        low, high = found.mean - found.reach(LEVEL), found.mean + found.reach(LEVEL)
+        low, high = found.interval(_LEVEL)
         what = f"{self.score_name} {found.mean:+.3g} [{low:+.3g}, {high:+.3g}] against the model as given"
         unseen = f"on folds {self._settled.design.unseen}"
         if self.verdict == "helps":
@@ -473,7 +473,7 @@ class Study:
         if self._found.choice.answer == 0 or not lost["as given"] or lost["answer"]:
             return False
         counts = [[lost["as given"], networks["as given"].size - lost["as given"]], [0, networks["answer"].size]]
-        return bool(fisher_exact(counts, alternative="greater").pvalue < 1 - LEVEL)
+        return bool(fisher_exact(counts, alternative="greater").pvalue < 1 - _LEVEL)
 
 
 def _figures() -> Any:
