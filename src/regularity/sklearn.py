@@ -32,7 +32,7 @@ class _Regularized(BaseEstimator):
     techniques: Any
     trials: int | None
     budget: str | float | None
-    epochs: int
+    epochs: int | None
     batch_size: int
     learning_rate: float
     folds: Any
@@ -245,7 +245,7 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
         techniques: As in `rg.search`.
         trials: As in `rg.search`; 50 where no budget is given either.
         budget: As in `rg.search`.
-        epochs: How long members train at most, from 1.
+        epochs: How long members train at most, from 1; by default as in `rg.search`.
         batch_size: Rows of a step, from 1.
         learning_rate: Of Adam, a number above 0.
         folds: As in `rg.search`; fewer where there are fewer rows.
@@ -278,7 +278,7 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
         techniques: Any = "auto",
         trials: int | None = None,
         budget: str | float | None = None,
-        epochs: int = 50,
+        epochs: int | None = None,
         batch_size: int = 32,
         learning_rate: float = 1e-3,
         folds: Any = 5,
@@ -389,7 +389,7 @@ class RegularizedRegressor(RegressorMixin, _Regularized):
         techniques: As in `rg.search`.
         trials: As in `rg.search`; 50 where no budget is given either.
         budget: As in `rg.search`.
-        epochs: How long members train at most, from 1.
+        epochs: How long members train at most, from 1; by default as in `rg.search`.
         batch_size: Rows of a step, from 1.
         learning_rate: Of Adam, a number above 0.
         folds: As in `rg.search`; fewer where there are fewer than two rows for each.
@@ -421,7 +421,7 @@ class RegularizedRegressor(RegressorMixin, _Regularized):
         techniques: Any = "auto",
         trials: int | None = None,
         budget: str | float | None = None,
-        epochs: int = 50,
+        epochs: int | None = None,
         batch_size: int = 32,
         learning_rate: float = 1e-3,
         folds: Any = 5,

@@ -149,11 +149,11 @@ def test_a_step_of_a_profile_is_that_recipe_trained_alone(study):
     found = study.profile()
     row = found[found["strength"].notna() & ~found["chosen"]].iloc[-1]
     entries = json.loads(study.best.to_json()) | {row["technique"]: row["strength"]}
-    alone = _ablation.ablate(model, settled, rg.Recipe(entries), 1, 0).table.loc["all"]
+    alone = _ablation.ablate(model, settled, rg.Recipe(entries), settled.epochs, 1, 0).table.loc["all"]
     assert row["score"] == pytest.approx(alone["score"], abs=1e-6)
     assert row["train_score"] == pytest.approx(alone["train_score"], abs=1e-6)
     off = found[found["strength"].isna()].iloc[0]
-    without = _ablation.ablate(model, settled, study.best, 1, 0).table
+    without = _ablation.ablate(model, settled, study.best, settled.epochs, 1, 0).table
     name = f"without {off['technique']}" if f"without {off['technique']}" in without.index else "none"
     assert off["score"] == pytest.approx(without.loc[name, "score"], abs=1e-6)
 

@@ -29,8 +29,10 @@ from scipy import stats
 from sklearn.gaussian_process import GaussianProcessRegressor
 from regularity.population import _checkpoints
 from regularity.study._store import Store
+from regularity.study import _search
 rg.search, rg.train
 _checkpoints._EVERY = 0.0
+_search._LOOKED, _search._FEWEST_EPOCHS, _search._MOST_EPOCHS = (2, 4), 3, 6  # how long to train is found, and grows
 keras.saving.serialize_keras_object(keras.regularizers.L2())  # imports TensorFlow where there is one
 optuna.create_study(storage="sqlite://")
 jax.config.update("jax_compilation_cache_dir", sys.argv[1])  # what is compiled is not what is tested
@@ -74,7 +76,7 @@ def search(storage, table, trials):
     y = (x[:, 0] + rng.normal(size=60) > 0).astype("int64")
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(6, "relu"), keras.layers.Dense(2, "softmax")], name="net")
     model.compile("adam", "sparse_categorical_crossentropy")
-    study = rg.search(model, x, y, ["dropout", "l2"], trials=trials, epochs=4, batch_size=16, storage=storage, name="one", verbose=0)
+    study = rg.search(model, x, y, ["dropout", "l2"], trials=trials, batch_size=16, storage=storage, name="one", verbose=0)
     study.table.drop(columns="seconds").to_pickle(table)
     study.comparison.to_pickle(table + ".comparison")
     ensemble = np.concatenate([weights.ravel() for weights in study.ensemble().get_weights()])

@@ -16,6 +16,8 @@ from regularity.study._rule import (
     choose,
     estimate,
     helps,
+    latest_best,
+    long_enough,
     ruled_out,
     standing,
     surrogate,
@@ -185,6 +187,28 @@ def test_one_lucky_epoch_is_not_the_best():
     assert best_epoch(curve, of_length=False) == 6
     assert best_epoch(curve, of_length=True) == 9
     assert best_epoch(np.array([0.1, 0.5]), of_length=False) == 1
+
+
+def test_how_long_is_best_is_what_the_score_says_that_asks_for_most():
+    curves = np.full((4, 12, 2, 2), np.nan)
+    curves[..., 0] = -np.abs(np.arange(12) - 8.0)[None, :, None]  # best after 9 epochs
+    curves[..., 1] = -np.abs(np.arange(12) - 3.0)[None, :, None]
+    assert latest_best(curves) == 9
+    assert latest_best(curves[..., 1:]) == 4
+    curves[0, 5:] = np.nan  # one diverges: the others say it
+    curves[1, 5:] = -np.inf
+    assert latest_best(curves) == 9
+    assert latest_best(np.full_like(curves, np.nan)) == 12
+
+
+def test_candidates_train_longer_where_the_leaders_are_best_near_the_end_and_not_for_one_of_them():
+    late, early = [(0.8 + 0.01 * i, 20) for i in range(8)], [(0.5, 3)] * 30
+    assert long_enough(late + early, 20, 150) == 30
+    assert long_enough(late + early, 20, 25) == 25
+    assert long_enough(late + early, 40, 150) == 40
+    assert long_enough([*late[:3], *early], 20, 150) == 20
+    assert long_enough([*late[:7], (np.nan, 20)], 20, 150) == 20  # too few to say
+    assert long_enough([], 20, 150) == 20
 
 
 def test_the_surrogate_is_nearer_to_the_truth_than_what_it_is_given():

@@ -533,6 +533,66 @@ def test_networks_that_were_trained_before_anybody_asked_for_what_they_put_out_a
     np.testing.assert_array_equal(found._found.gains, expected._found.gains)
 
 
+def of_length(study):
+    return [trial.curves.shape[1] for trial in study._found.trials]
+
+
+def fast(rate=0.02):
+    """A network that has learnt all there is to learn in a few epochs."""
+    model = keras.Sequential(
+        [
+            keras.Input((5,)),
+            keras.layers.Dense(32, "relu", name="hidden"),
+            keras.layers.Dense(2, "softmax", name="output"),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")
+    return model
+
+
+def test_without_epochs_candidates_train_three_times_as_long_as_is_best_for_the_model_as_given(tmp_path):
+    for looked in (10, 20, 50):  # until the best is in the first half
+        curves = searched(model=fast(), epochs=looked, trials=2)._found.trials[0].curves[:5]  # its first ring
+        best = max(best_epoch(curves.mean((0, 2))[:, score], False) + 1 for score in range(2))
+        if 2 * best <= looked:
+            break
+    assert 10 < 3 * best < 150
+    study = searched(tmp_path / "found.db", model=fast(), epochs=None, trials=4, name="found")
+    assert of_length(study) == [3 * best] * 4
+    assert study._ablated().curves["epoch"].max() == 3 * best
+    same(searched(tmp_path / "found.db", model=fast(), epochs=None, trials=4, name="found"), study)
+    with pytest.raises(ValueError, match="another epochs"):
+        searched(tmp_path / "found.db", model=fast(), epochs=3 * best, trials=4, name="found")
+
+
+def test_where_the_model_as_given_is_best_late_candidates_train_longer_than_was_looked(monkeypatch):
+    from regularity.study import _search
+
+    monkeypatch.setattr(_search, "_LOOKED", (2, 4, 6))
+    monkeypatch.setattr(_search, "_MOST_EPOCHS", 16)
+    asked = []
+    train = _search._Search._train
+
+    def noted(self, tasks, pool):
+        asked.extend(task.epochs for task in tasks[:1])
+        return train(self, tasks, pool)
+
+    monkeypatch.setattr(_search._Search, "_train", noted)
+    study = searched(model=fast(1e-4), epochs=None, trials=2)
+    assert asked[:3] == [2, 4, 6]
+    assert of_length(study) == [16, 16]
+
+
+def test_a_budget_that_is_too_short_for_a_dozen_candidates_makes_them_no_longer(monkeypatch):
+    from regularity.study import _search
+
+    monkeypatch.setattr(_search, "_LOOKED", (2, 4, 6))
+    monkeypatch.setattr(_search, "_FEWEST_EPOCHS", 2)
+    monkeypatch.setattr(_search.Pace, "seconds", 1.0)  # a member-epoch
+    study = searched(model=fast(1e-4), epochs=None, trials=None, budget=60)
+    assert set(of_length(study)) == {6}
+
+
 def test_the_time_of_judging_is_reckoned_by_how_long_candidates_train_at_their_best(monkeypatch):
     """Not by the longest training: a budget would be half unused where all are best after few epochs."""
     from regularity.study import _search

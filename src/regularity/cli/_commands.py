@@ -198,7 +198,9 @@ def search(
         str | None, typer.Option("--budget", help="Time for all of it, as 90s or 5min. With neither, 5min.")
     ] = None,
     folds: Annotated[int, typer.Option("--folds", min=2, help="How many folds.")] = 5,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="How long members train at most.")] = 50,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="How long members train at most; by default that is found.")
+    ] = None,
     score: Annotated[str | None, typer.Option("--score", help="A score of scikit-learn, or loss.")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows of a step.")] = 32,
     init: Annotated[Init, typer.Option("--init", help="Fresh weights, or those of the model.")] = Init.fresh,

@@ -175,7 +175,7 @@ def _facts(study: Any) -> dict[str, str]:
     found = {
         "Judged on": f"{held} rows in {len(design.folds)} folds {design.unseen}{apart}",
         "Score": f"{study.score_name}, without penalties{corrected}",
-        "Candidates": f"{len(study.table)}, trained as {members} networks of at most {settled.epochs} epochs, "
+        "Candidates": f"{len(study.table)}, trained as {members} networks of at most {study._found.epochs} epochs, "
         f"{settled.plan.batch_size} rows a step",
         "Choice": "the fewest techniques that are within one paired standard error of the best and keep three quarters of "
         "its gain; the model as given wins ties",

@@ -91,15 +91,15 @@ class _Curves(NamedTuple):
         return {"train_score": train, "gap": train - float(self.scores.mean()), "epochs": self.stop + 1}
 
 
-def ablate(model: Any, settled: Settled, recipe: Recipe, seeds: int, verbose: Any) -> Ablation:
-    """Train all variants of a recipe on every fold; see `Study.ablation` and `Study.profile`."""
+def ablate(model: Any, settled: Settled, recipe: Recipe, epochs: int, seeds: int, verbose: Any) -> Ablation:
+    """Train all variants of a recipe on every fold, for so many epochs; see `Study.ablation` and `Study.profile`."""
     members, design = Members(model, settled), settled.design
     variants = _variants(recipe, members.off)
     steps = _steps(recipe, variants, settled.space)
     # what is drawn over a whole range has a seed: the trend shows in its neighbours
     runs = [(each, seeds) for each in variants.values()] + [(step.recipe, 1) for step in steps if step.variant is None]
     cells = [[(cell, _FIRST_SEED + c * 1000 + seed) for c, cell in enumerate(design.outer) for seed in range(many)] for _, many in runs]  # fmt: skip
-    tasks = [members.tasks(each, mine, settled.epochs) for (each, _), mine in zip(runs, cells, strict=True)]
+    tasks = [members.tasks(each, mine, epochs) for (each, _), mine in zip(runs, cells, strict=True)]
     every = [task for mine in tasks for task in mine]
     with quiet_scorers():
         outcomes = iter(Trainer(model, replace(settled.plan, seen=True), len(every)).train(every, verbose))
@@ -169,7 +169,7 @@ def _profile(steps: Sequence[_Step], along: Sequence[_Curves], model: Any, share
 
 def _curves(outcomes: Sequence[Outcome], seeds: int, settled: Settled, of_length: bool) -> _Curves:
     """What became of a recipe's members, those of a cell one after the other."""
-    held = np.full((len(settled.design.folds), settled.epochs), np.nan)
+    held = np.full((len(settled.design.folds), len(outcomes[0].held_out)), np.nan)
     for c, cell in enumerate(settled.design.outer):
         of_cell = np.array([o.held_out for o in outcomes[c * seeds : (c + 1) * seeds]], "float64")[..., 0].mean(0)
         for s, fold in enumerate(cell.held):

@@ -38,7 +38,7 @@ class Settled(NamedTuple):
         design: Which of them members train on.
         space: What to look for.
         plan: How members train.
-        epochs: How long.
+        epochs: How long, or None where that is to be found.
         seed: Sets all that is random.
         sampler: Of Optuna's, or None.
         count: Candidates, or None.
@@ -52,7 +52,7 @@ class Settled(NamedTuple):
     design: Design
     space: Space
     plan: Plan
-    epochs: int
+    epochs: int | None
     seed: int
     sampler: Any
     count: int | None
@@ -80,3 +80,8 @@ class Found(NamedTuple):
     judged: Judged
     gains: np.ndarray | None
     weights: list[list[np.ndarray]]
+
+    @property
+    def epochs(self) -> int:
+        """How long candidates trained at most."""
+        return max(trial.curves.shape[1] for trial in self.trials)

@@ -17,6 +17,10 @@ from regularity.study._choosing import paired_error
 
 _WEIGHTS = (0.5, 0.5)  # of the user's score and of the log loss, see docs/choosing.md
 _SMOOTHED = 5  # epochs over which a curve is averaged before its best epoch is taken
+_LEADING, _AS_LONG = (
+    8,
+    1.5,
+)  # how many leaders say how long is long enough, and how many times what is best for their median
 _KEPT = 0.75  # share of the best one's gain that a simpler one has at least
 _LEAST_NOISE = 1e-3  # of the variance of merits, for a process that can be computed
 _FITTED = 150  # candidates from which the surrogate learns how far each strength reaches
@@ -278,6 +282,32 @@ def best_epoch(curve: np.ndarray, of_length: bool) -> int:
     return int(np.where(np.isnan(smooth), -np.inf, smooth).argmax())
 
 
+def latest_best(curves: np.ndarray) -> int:
+    """How many epochs are best on the mean for members of (members, epochs, sets, scores): the most that any score asks for.
+
+    All of them where nothing is finite.
+    """
+    finite = np.where(np.isfinite(curves), curves, np.nan)
+    mean = _without_warning(np.nanmean, finite, (0, 2))
+    return max(best_epoch(curve, of_length=bool(np.isnan(curve).all())) for curve in mean.T) + 1
+
+
+def long_enough(told: Sequence[tuple[float, int]], at_first: int, most: int) -> int:
+    """How long to train, in epochs: as at first, but more where the leaders are best near the end.
+
+    Where curves are flat, a leader is best anywhere: half of all are so in the first half, and nothing grows.
+
+    Args:
+        told: The score of each candidate, and how many epochs are best for it.
+        at_first: How long the first candidates train.
+        most: How long any may.
+    """
+    leaders = sorted((one for one in told if np.isfinite(one[0])), reverse=True)[:_LEADING]
+    if len(leaders) < _LEADING:
+        return at_first
+    return min(most, max(at_first, int(np.ceil(_AS_LONG * np.median([best for _, best in leaders])))))
+
+
 def judged_by_others(curves: np.ndarray, of_length: bool = False) -> np.ndarray:
     """The score on each fold at the epoch that is best on the other folds, of (folds,), from curves of (folds, epochs)."""
     others = [np.delete(curves, fold, 0).mean(0) for fold in range(len(curves))]
@@ -434,7 +464,7 @@ def estimate(values: np.ndarray, share: float) -> Estimate:
     return Estimate(float(values.mean()), float(np.sqrt(total)), freedom)
 
 
-def _without_warning(function: Any, values: np.ndarray, axis: int) -> np.ndarray:
+def _without_warning(function: Any, values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
     """What NumPy makes of NaN alone is NaN, which is what is wanted."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)

@@ -40,7 +40,17 @@ from regularity.study._members import Members
 from regularity.study._pruning import Stop
 from regularity.study._question import description, digest, kept_weights, scorer
 from regularity.study._records import Found, Judged, Settled
-from regularity.study._rule import Standing, Trial, best_epoch, choose, ruled_out, standing, weights_of
+from regularity.study._rule import (
+    Standing,
+    Trial,
+    best_epoch,
+    choose,
+    latest_best,
+    long_enough,
+    ruled_out,
+    standing,
+    weights_of,
+)
 from regularity.study._scores import check_on_folds, labels, proper, quiet_scorers, scoring
 from regularity.study._space import Space, brought, space_of
 from regularity.study._store import Store, as_optunas, packed, quiet_optuna, unpacked
@@ -50,7 +60,10 @@ from regularity.study._watch import Listener, Pace, Watch
 
 _Candidate = tuple[str, dict[str, Any]]  # name and point
 
-_EPOCHS = 50
+_LOOKED = (10, 20, 50)  # epochs in which the best of the model as given is looked for, until it is in the first half
+_LONGER = 3  # times as long as is best for it candidates train at first: regularization learns more slowly
+_FEWEST_EPOCHS, _MOST_EPOCHS = 10, 150
+_DOZEN = 12  # candidates that a budget is to have time for, before they train for longer than the last of `_LOOKED`
 _BUDGET = 300.0  # seconds, when neither trials nor a budget are given
 _COMBINED = 8  # candidates of several techniques at random, at least, before the sampler learns from what it has seen
 _LATER = 40  # the candidate from which on each technique is tried alone once more
@@ -62,6 +75,7 @@ _JUDGED_SEEDS = 3
 _JUDGED_SEEDS_OF_ONE = 5  # where there is one training set, whose seeds are all that tells how lucky they are,
 _AVERAGED = 3  # and so many at least: as many as are averaged
 _RESERVE = 0.4  # share of a budget that is at most left for race and judging
+_LOOKING = 0.1  # and for each look at how long to train
 _OVERRUN, _MOMENT = 1.1, 1.0  # what share of its budget, and how many seconds more, a search may take without a word
 
 
@@ -105,7 +119,9 @@ def search(
             is too short for a few candidates and the judging is overrun, with a warning.
         folds: How many, from 2, a splitter of scikit-learn, or a list of (training rows, held-out rows). From 4 folds that
             part the rows, candidates train with two of them left out, so that no choice is judged on rows it has seen.
-        epochs: How long members train, 50 by default. How many a candidate gets is then read off its mean curve.
+        epochs: How long members train; how many a candidate gets is then read off its mean curve. By default three times as
+            long as is best for the model as given, and longer where the best candidates are best near the end, from 10 to
+            150: above 50 only if a budget has time for a dozen candidates.
         score: A name or scorer of scikit-learn, or `loss`; by default as in `rg.path`.
         groups: Group of each row; no group is in two folds. Not beside `validation_data`.
         batch_size: Rows of a step, from 1.
@@ -164,7 +180,7 @@ def search(
     design = design_of(splits, seed, labels(data.y) if judge.kind in ("classes", "binary") else None)
     check_on_folds(judge, design.folds, "fold" if validation_data is None else "part of `validation_data`")
     space = space_of(techniques, model, data)
-    epochs = _EPOCHS if epochs is None else checked_count(epochs, "epochs")
+    epochs = None if epochs is None else checked_count(epochs, "epochs")
     batch_size = checked_count(batch_size, "batch_size")
     where = _checked_engine(engine, _checked_optunas(pruner, "pruner"))
     sampler = _checked_optunas(sampler, "sampler")
@@ -175,7 +191,7 @@ def search(
         fresh=checked_init(init) == "fresh",
         scores=(judge.score,) if beside is None else (judge.score, beside.score),
         together=len(design.rings[0]),
-        calls=epochs * -(-(count or _EXPECTED) * len(design.rings[0]) // 16),
+        calls=(epochs or _LOOKED[-1]) * -(-(count or _EXPECTED) * len(design.rings[0]) // 16),
         full_steps=True,
     )
     question = {
@@ -184,7 +200,7 @@ def search(
         "folds": digest([*design.folds, *(cell.rows for cell in design.outer)]),
         "score": f"{scorer(score, judge.name)}{'' if beside is None else f' and {beside.name}'}",
         "techniques": repr(space),
-        "epochs": str(epochs),
+        "epochs": "found" if epochs is None else str(epochs),
         "batch_size": str(batch_size),
         "init": init,
         "seed": str(seed),
@@ -268,7 +284,7 @@ class _Search:
         import optuna
 
         self.model, self.store, self.watch, self.listeners = model, store, watch, listeners
-        self.design, self.space, self.epochs, self.seed = settled.design, settled.space, settled.epochs, settled.seed
+        self.design, self.space, self.seed = settled.design, settled.space, settled.seed
         self.count, self.seconds = settled.count, settled.seconds
         plan, sampler = settled.plan, settled.sampler
         self.weights = weights_of(len(plan.scores))
@@ -284,6 +300,8 @@ class _Search:
         self.exhausted = False
         self.choosing = 0.0  # seconds to see once how all stand
         self.best_epochs: list[int] = []  # of each candidate, by its first members
+        # how long candidates train at first and at most; 0 before it is known
+        self.epochs_at_first = self.most_epochs = settled.epochs or 0
         self.in_sight = 0
         # asked from memory: a database takes ten times as long for each
         with quiet_optuna():
@@ -307,6 +325,8 @@ class _Search:
         most = _EXPECTED * len(self.design.rings[0])
         with quiet_scorers(), Cluster(self.model, self.plan, most) if self.on_ray else Pool(lanes()) as pool:
             self.trainer = pool if isinstance(pool, Cluster) else Trainer(self.model, self.plan, most)
+            if not self.most_epochs:
+                self._settle_epochs(pool)
             while True:
                 self.explore(pool)
                 self.race(pool)
@@ -319,6 +339,47 @@ class _Search:
                 self.store.note("ended", self.seconds)
         self.store.clear()
         return found
+
+    # -- how long --------------------------------------------------------------------------------------------------
+
+    def _settle_epochs(self, pool: Pool | Cluster) -> None:
+        """Find how long candidates train: a multiple of what is best for the model as given."""
+        kept = self.store.noted("epochs")
+        if kept is None:
+            wanted = max(_FEWEST_EPOCHS, _LONGER * self._best_of_given(pool))
+            most = _MOST_EPOCHS
+            if self.seconds is not None and self.pace.seconds:
+                candidates = _DOZEN * len(self.design.rings[0])
+                affordable = int((1 - _RESERVE) * self._left / (candidates * self.pace.seconds))
+                most = min(most, max(_LOOKED[-1], affordable))
+            kept = [min(wanted, most), most]
+            self.store.note("epochs", kept)
+        self.epochs_at_first, self.most_epochs = kept
+
+    def _best_of_given(self, pool: Pool | Cluster) -> int:
+        """How many epochs are best for the model as given, looked for in more and more of them."""
+        best, cells = 0, [(cell, c) for c, cell in enumerate(self.design.ring(0))]
+        for epochs in _LOOKED:
+            cost = epochs * len(cells) * (self.pace.seconds or 0.0)
+            if best and self.seconds is not None and cost > _LOOKING * self.seconds:
+                break
+            tasks = self.members_of.tasks(Recipe({}), cells, epochs)
+            outcomes = self._train(tasks, pool)()
+            self.trainer.forget(tasks)
+            best = latest_best(np.array([outcome.held_out for outcome in outcomes], "float64"))
+            if 2 * best <= epochs:
+                break
+        return best
+
+    @property
+    def epochs(self) -> int:
+        """How long the next candidate trains."""
+        told = [
+            (_value(trial, len(self.design.rings[0])), best)
+            for trial, best in zip(self.trials, self.best_epochs, strict=True)
+            if not trial.of_length  # which are best at the end whatever that is
+        ]
+        return long_enough(told, self.epochs_at_first, self.most_epochs)
 
     # -- explore ---------------------------------------------------------------------------------------------------
 
@@ -512,7 +573,7 @@ class _Search:
         ring = len(self.design.rings[0])
         new = [trial for trial in job if not trial.rings]
         for i, trial in enumerate(new):
-            self._take(trial, outcomes[i * ring : (i + 1) * ring])
+            self._take(trial, outcomes[i * ring : (i + 1) * ring], tasks[i * ring].epochs)
             trial.seconds = self.elapsed
             self.store.add(trial, _value(trial, ring))
             _tell_others(self.listeners, self.store, trial, ring)
@@ -536,22 +597,23 @@ class _Search:
     def _show(self, doing: str) -> None:
         self.watch.told([_value(trial, len(self.design.rings[0])) for trial in self.trials], doing)
 
-    def _take(self, trial: Trial, outcomes: Sequence[Outcome]) -> None:
-        """Add a ring's scores to a candidate's."""
+    def _take(self, trial: Trial, outcomes: Sequence[Outcome], epochs: int) -> None:
+        """Add a ring's scores to a candidate's, of members that were to train for so long."""
         known = [np.array(outcome.held_out, "float32") for outcome in outcomes]  # of (epochs, sets, scores)
-        found = np.full((len(known), self.epochs, *known[0].shape[1:]), np.nan, "float32")
+        found = np.full((len(known), epochs, *known[0].shape[1:]), np.nan, "float32")
         for cell, scores in zip(found, known, strict=True):
             cell[: len(scores)] = scores
         found[~np.isfinite(found)] = np.nan
         trial.curves = np.concatenate([trial.curves, found]) if trial.rings else found
         trial.rings += 1
         trial.diverged += sum(outcome.diverged is not None for outcome in outcomes)
-        trial.pruned |= not trial.diverged and any(len(scores) < self.epochs for scores in known)
+        trial.pruned |= not trial.diverged and any(len(scores) < epochs for scores in known)
 
     def _tasks(self, trial: Trial, ring: int) -> list[Task]:
         first = sum(len(self.design.ring(r)) for r in range(ring))
+        epochs = trial.curves.shape[1] if trial.rings else self.epochs
         return self.members_of.tasks(
-            trial.recipe, [(cell, first + c) for c, cell in enumerate(self.design.ring(ring))], self.epochs
+            trial.recipe, [(cell, first + c) for c, cell in enumerate(self.design.ring(ring))], epochs
         )
 
     def _first_tasks(self, trial: Trial) -> list[Task]:
@@ -605,7 +667,7 @@ class _Search:
                 outcomes = self._train(tasks, pool)()
                 for i, trial in enumerate(wanted):
                     mine = outcomes[i * cells : (i + 1) * cells]
-                    self._take(trial, mine)
+                    self._take(trial, mine, trial.curves.shape[1])
                     found = packed(trial.curves[-cells:])
                     self.store.note(f"ring {trial.number} {ring}", {"curves": found, "diverged": trial.diverged})
                 self.store.note("seconds", self.elapsed)

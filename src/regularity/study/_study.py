@@ -427,8 +427,8 @@ class Study:
     def _ablated(self, seeds: int = 2) -> Ablation:
         """The ablation with so many seeds, trained once."""
         if seeds not in self._ablations:
-            verbose = self._fit["verbose"]
-            self._ablations[seeds] = ablate(self._model, self._settled, self.best, seeds, verbose)
+            epochs = self._found.trials[self._found.choice.answer].curves.shape[1]  # schedules go by how long that is
+            self._ablations[seeds] = ablate(self._model, self._settled, self.best, epochs, seeds, self._fit["verbose"])
         return self._ablations[seeds]
 
     def _recipe(self, trial: int) -> Recipe:
