@@ -54,6 +54,11 @@ class Bank(NamedTuple):
     seconds: np.ndarray
 
 
+def cache() -> Path:
+    """Where banks are kept unless somebody says where."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "regularity", "banks")
+
+
 def load(folder: Path, name: str, seed: int) -> Bank:
     file = _file(folder, name, seed)
     with np.load(file) as found:

@@ -585,7 +585,7 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=10, help="outer splits of each data set")
     parser.add_argument("--candidates", type=int, default=60)
     parser.add_argument("--epochs", type=int, default=40)
-    parser.add_argument("--out", type=Path, default=_cache(), help="where the banks are, or go")
+    parser.add_argument("--out", type=Path, default=banks.cache(), help="where the banks are, or go")
     parser.add_argument("--draws", type=int, default=8, help="subsets of the candidates that rules choose among")
     parser.add_argument("--judge", action="store_true", help="train nothing")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all numbers there, too")
@@ -614,10 +614,6 @@ def main() -> None:
     if options.json:
         numbers = {s: {d: {r: v._asdict() for r, v in o.items()} for d, o in f.items()} for s, f in report.items()}
         options.json.write_text(json.dumps(numbers, indent=1) + "\n")
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "regularity", "banks")
 
 
 if __name__ == "__main__":
