@@ -1034,12 +1034,35 @@ def average_with(optimizer: Any, momentum: Callable[[Any], Any]) -> None:
     object.__setattr__(optimizer, "finalize_variable_values", finalize)
 
 
-def batch_statistics(model: Any) -> dict[int, float]:
-    """The moving statistics of batch normalization that trains, by id of the variable, each with its momentum."""
+def batch_statistics(model: Any) -> dict[int, Any]:
+    """The moving statistics of batch normalization that trains, by id of the variable, each with its layer."""
     layers = [
         layer for _, layer in walk(model) if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
     ]
-    return {id(v): layer.momentum for layer in layers for v in (layer.moving_mean, layer.moving_variance)}
+    return {id(v): layer for layer in layers for v in (layer.moving_mean, layer.moving_variance)}
+
+
+def kept_by(model: Any, one_pass: Callable[[], Any]) -> dict[int, float]:
+    """The share of each moving statistic, by id of the variable, that `one_pass` in training keeps of what it was before.
+
+    The momentum, once for each time that the layer is called: one that two branches share is called twice.
+    """
+    statistics = batch_statistics(model)
+    calls = {id(layer): 0 for layer in statistics.values()}
+
+    def counted(layer: Any, call: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:
+        calls[id(layer)] += 1
+        return call(*inputs, **keywords)
+
+    layers = {id(layer): layer for layer in statistics.values()}.values()
+    for layer in layers:
+        wrap_call(layer, functools.partial(counted, layer))
+    try:
+        one_pass()
+    finally:
+        for layer in layers:
+            object.__delattr__(layer, "call")
+    return {at: layer.momentum ** max(calls[id(layer)], 1) for at, layer in statistics.items()}
 
 
 def after_a_pass(model: Any, trainable: list[Any], non_trainable: list[Any], x: Any) -> list[Any]:

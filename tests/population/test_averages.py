@@ -53,6 +53,41 @@ def test_a_member_equals_fit_with_its_statistics(technique: str) -> None:
         np.testing.assert_allclose(a, b, atol=1e-5)
 
 
+def test_a_member_that_is_done_is_not_judged_anew_while_others_train_on() -> None:
+    short, long = {"ema": 0.6, "epochs": 2}, {"ema": 0.6, "epochs": 5}
+    how = {"batch_size": 16, "init": "keep"}
+    (alone,) = rg.train(normalized(), ROWS, LABELS, short, **how)
+    beside, _ = rg.train(normalized(), ROWS, LABELS, [short, long], **how)
+    for a, b in zip(alone.model.get_weights(), beside.model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)  # one is trained with `vmap`, one without
+
+
+@pytest.mark.parametrize("train", ["fit", "rg.train"])
+def test_a_normalization_that_two_branches_share_is_counted_once_for_each(train: str) -> None:
+    """Each call keeps a share of what the one before has left."""
+    keras.utils.set_random_seed(0)
+    dense, shared = keras.layers.Dense(4, use_bias=False), keras.layers.BatchNormalization(momentum=0.6)
+    inputs = keras.Input((6,))
+    branches = [shared(dense(inputs[:, :3])), shared(dense(inputs[:, 3:]))]
+    model = keras.Model(inputs, keras.layers.Dense(3, "softmax")(keras.layers.concatenate(branches)))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    if train == "fit":
+        applied: Any = rg.Recipe({"ema": 0.6}).apply(model, seed=0)
+        applied.fit(ROWS, LABELS, verbose=0, **HOW)
+        trained = applied.to_keras()
+    else:
+        (member,) = rg.train(model, ROWS, LABELS, {"ema": 0.6}, init="keep", **HOW)
+        trained = member.model
+    kernel = trained.get_layer(dense.name).get_weights()[0]
+    _, _, mean, variance = trained.get_layer(shared.name).get_weights()
+    batches = [ROWS[i : i + 16] for i in range(0, 70, 16)]
+    first, second = [b[:, :3] @ kernel for b in batches], [b[:, 3:] @ kernel for b in batches]
+    sizes = [len(b) for b in batches]
+    for found, of in ((mean, np.mean), (variance, np.var)):
+        expected = [(0.6 * of(a, 0) + of(b, 0)) / 1.6 for a, b in zip(first, second, strict=True)]
+        np.testing.assert_allclose(found, np.average(expected, 0, sizes), atol=1e-5)
+
+
 def test_a_mean_of_weights_is_judged_at_the_end_of_training_alone() -> None:
     path = rg.path(normalized(), ROWS, LABELS, technique="swa", strengths=3, folds=3, epochs=4)
     assert path.table["epochs"].tolist()[1:] == [4, 4]

@@ -97,9 +97,15 @@ class Chunk:
         self.epoch = 0
         self.reads = _reads(plan, tasks)
 
-    def resume(self, state: State, outcomes: list[Outcome], epoch: int) -> None:
+    @property
+    def states(self) -> tuple[State, State | None]:
+        """What it goes on from: its state, and that which it is judged by where this is another."""
+        return jax.tree.map(np.asarray, (self.state, self.judged if self.program.restates else None))
+
+    def resume(self, states: tuple[State, State | None], outcomes: list[Outcome], epoch: int) -> None:
         """Go on from where another chunk of the same members was."""
-        self.state = self.judged = jax.device_put(state, self.device)
+        self.state, judged = jax.device_put(states, self.device)
+        self.judged = self.state if judged is None else judged
         self.outcomes, self.epoch = outcomes, epoch
 
     @property
@@ -254,32 +260,36 @@ class RowLanes(Lanes):
         begun: float,
     ) -> list[Outcome]:
         checkpoint = Checkpoint(self.plan.checkpoints, queued.tasks)
-        state, outcomes, begin = checkpoint.load() or (None, [], 0)
-        if outcomes and state is None:  # all that was left to do was to tell of it
+        states, outcomes, begin = checkpoint.load() or (None, [], 0)
+        if outcomes and states is None:  # all that was left to do was to tell of it
             return outcomes
         self._compile(queued.tasks, device, longest, per_member)
         chunk = Chunk(self.program, self.plan, queued.tasks, device, -(-longest // self.plan.batch_size))
-        if state is not None:
-            chunk.resume(state, outcomes, begin)
+        if states is not None:
+            chunk.resume(states, outcomes, begin)
         data, shared = self.place("data", self.plan.data.batch(), device), self.shared(device)
         epochs = max(task.epochs for task in queued.tasks)
         for epoch in range(begin, epochs):
             if stop.is_set():
                 break
             order, tail = self._order(queued.tasks, epoch, longest, per_member)
+            before, done = chunk.judged, chunk.done
             in_steps = len(order) > 0  # what they make may be written over; what the epoch began with may not
             state = self.call("advance", device, chunk.state, shared, data, order) if in_steps else chunk.state
             state, report = self.call("finish", device, state, shared, data, tail, donate=in_steps)
             self.end_epoch(chunk, state, report)
-            if self.program.restates and (self.plan.scores or epoch == epochs - 1):
-                chunk.judged = self.call("restate", device, chunk.state, shared, data, order, tail)
+            if self.program.restates:
+                if self.plan.scores or any(task.epochs == epoch + 1 for task in queued.tasks):
+                    chunk.judged = self.call("restate", device, chunk.state, shared, data, order, tail)
+                if done.any():  # those stay as they were judged, whoever trains on beside them
+                    chunk.judged = self.call("guarded", device, ~done, chunk.judged, before)
             chunk.record(report, self.validate(chunk), self._scores(chunk, data))
             self._tell(chunk, queued.members)
             advance(sum(epoch < task.epochs for task in queued.tasks[: queued.members]))
             if chunk.done.all():
                 break
             if checkpoint.is_due and epoch < epochs - 1:
-                checkpoint.save((jax.tree.map(np.asarray, chunk.state), chunk.outcomes, chunk.epoch))
+                checkpoint.save((chunk.states, chunk.outcomes, chunk.epoch))
         if any(task.keep_outputs for task in chunk.tasks):
             self._keep_outputs(chunk, data)
         outcomes = chunk.finish()
@@ -308,7 +318,7 @@ class RowLanes(Lanes):
         """Tell those who may stop members how the epoch has gone for them."""
         for task, outcome in zip(chunk.tasks[:members], chunk.outcomes, strict=False):
             if task.stop is not None and len(outcome.held_out) == chunk.epoch:
-                task.stop.told(chunk.epoch, outcome.held_out[-1])
+                task.stop.told(chunk.epoch, outcome.held_out[-1], outcome.diverged is not None)
 
     def _rows(self, task: Task) -> np.ndarray:
         return np.arange(self.plan.data.rows) if task.rows is None else task.rows

@@ -83,7 +83,7 @@ class Program:
 
         own = [v for v, shared in zip(model.non_trainable_variables, self._is_shared, strict=True) if not shared]
         statistics = _keras.batch_statistics(model)
-        self._statistics = {i: statistics[id(v)] for i, v in enumerate(own) if id(v) in statistics}
+        self._statistics = {i: id(v) for i, v in enumerate(own) if id(v) in statistics}
 
     @property
     def restates(self) -> bool:
@@ -290,6 +290,8 @@ class Program:
 
         members, passed = _members(state), 0
         step = self._batched(one, (0, None, None, 0 if order.ndim == 3 else None), members)
+        first = order[0] if order.size else tail[0]
+        kept = _keras.kept_by(self.model, lambda: jax.eval_shape(step, judged, shared, data, first))
         total = [jnp.zeros_like(a) for a in state.non_trainable]
 
         def add(carry: Any, rows: jax.Array) -> Any:
@@ -310,7 +312,9 @@ class Program:
         moved = jnp.stack([(a != b).any(tuple(range(1, a.ndim))) for a, b in pairs]).any(0)
         return state._replace(
             non_trainable=[
-                jnp.where(_along(moved, a), t / passed / (1 - self._statistics[i]), a) if i in self._statistics else a
+                jnp.where(_along(moved, a), t / passed / (1 - kept[self._statistics[i]]), a)
+                if i in self._statistics
+                else a
                 for i, (a, t) in enumerate(zip(state.non_trainable, carry[1], strict=True))
             ]
         )

@@ -281,15 +281,14 @@ class TrainingStep:
         clock.assign([float(_keras.batches_seen(self.optimizer)) - done * steps, steps * (given.get("epochs") or 1)])  # type: ignore[attr-defined]
         history = fit(*arguments, **keywords)
         if any(float(self.strengths[s.key]) for s in averaging):  # type: ignore[attr-defined]
-            self._restate(statistics, given, steps)
+            self._restate([v for v in self.non_trainable_variables if id(v) in statistics], given, steps)  # type: ignore[attr-defined]
         return history
 
-    def _restate(self, momentums: Mapping[int, float], given: Mapping[str, Any], steps: int) -> None:
+    def _restate(self, statistics: Sequence[Any], given: Mapping[str, Any], steps: int) -> None:
         """Give averaged weights the statistics of batch normalization that they have on the rows."""
-        statistics = [v for v in self.non_trainable_variables if id(v) in momentums]  # type: ignore[attr-defined]
         if not statistics:
             return
-        x, totals, passed = given["x"], [0.0 for _ in statistics], 0
+        x, totals, passed, kept = given["x"], [0.0 for _ in statistics], 0, {}
         rows = _training_rows(given)
         if rows is not None:
             order = np.arange(rows)
@@ -299,12 +298,12 @@ class TrainingStep:
         for batch in itertools.islice(_keras.batches(x, given.get("batch_size") or 32), steps):
             for variable in statistics:
                 variable.assign(np.zeros(variable.shape, "float32"))
-            self(batch, training=True)  # type: ignore[operator]
+            kept = _keras.kept_by(self, lambda batch=batch: self(batch, training=True))  # type: ignore[operator]
             size = keras.tree.flatten(batch)[0].shape[0]
             totals = [t + size * keras.ops.convert_to_numpy(v) for t, v in zip(totals, statistics, strict=True)]
             passed += size
         for variable, total in zip(statistics, totals, strict=True):
-            variable.assign(total / passed / (1 - momentums[id(variable)]))
+            variable.assign(total / passed / (1 - kept[id(variable)]))
 
 
 def _behind(a: Any, b: Any) -> Any:
