@@ -440,8 +440,19 @@ def class_weight_of(data: Data) -> dict[int, float] | None:
     return {label: float(own[0]) for label, own in found.items()}
 
 
-def class_weights(model: Any, y: Any, class_weight: Any) -> np.ndarray:
+def _class_of(y: np.ndarray) -> np.ndarray:
+    """The number of each row's class, of whole numbers or one-hot."""
+    return y if y.ndim == 1 else y[..., 0] if y.shape[-1] == 1 else y.argmax(-1)
+
+
+def class_weights(model: Any, y: Any, class_weight: Any, of: Any = None) -> np.ndarray:
     """The weight of each row by the class of its target, as Keras counts: 1 for a class without one.
+
+    Args:
+        model: What is trained.
+        y: Targets of the rows.
+        class_weight: Mapping from class to weight, or `balanced`.
+        of: Targets of other rows, whose classes may have weights too.
 
     Raises:
         ValueError: If there are several outputs, a key is no class or a weight no number.
@@ -456,9 +467,7 @@ def class_weights(model: Any, y: Any, class_weight: Any) -> np.ndarray:
         raise ValueError(
             "Expected `class_weight` only for a model with a single output, as in Keras. Use `sample_weight`."
         )
-    labels, shapes = y, [shape for *_, shape in _outputs(model, y, "y")]
-    if labels.ndim > 1:
-        labels = labels[..., 0] if labels.shape[-1] == 1 else labels.argmax(-1)
+    labels, shapes = _class_of(y), [shape for *_, shape in _outputs(model, y, "y")]
     if not isinstance(class_weight, Mapping):
         from sklearn.utils.class_weight import compute_sample_weight
 
@@ -470,7 +479,8 @@ def class_weights(model: Any, y: Any, class_weight: Any) -> np.ndarray:
         return compute_sample_weight("balanced", labels).astype(keras.config.floatx())
     labels = np.round(labels).astype("int64")
     wide = [shape[-1] for shape in shapes if shape and isinstance(shape[-1], int)]
-    classes = {*np.unique(labels).tolist(), *range(max([2, *wide]))}
+    known = labels if of is None else np.concatenate([labels, np.round(_class_of(of)).astype("int64")])
+    classes = {*np.unique(known).tolist(), *range(max([2, *wide]))}
     unknown = [key for key in class_weight if key not in classes]
     if unknown:
         raise ValueError(

@@ -472,6 +472,47 @@ def test_seeds_may_be_numbers_of_numpy():
     assert checked_seeds(range(2)) == [0, 1]
 
 
+def test_seeds_may_be_an_array_beside_validation_data():
+    x, y = numbers()
+    held = x[64:], y[64:]
+    paths = [
+        rg.path(
+            regressor(),
+            x[:64],
+            y[:64],
+            technique="l2",
+            strengths=[0.1],
+            seeds=s,
+            epochs=1,
+            validation_data=held,
+            **QUICK,
+        )
+        for s in (np.arange(5), 1)
+    ]
+    np.testing.assert_array_equal(paths[0].table["score"], paths[1].table["score"])
+
+
+def test_a_class_that_validation_data_lack_may_have_a_weight():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(3, "softmax")
+
+        def call(self, x):
+            return self.dense(x)
+
+    x, y = np.random.default_rng(0).normal(size=(60, 4)).astype("float32"), np.arange(60) % 3
+    model = Own()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model(x[:1])
+    two = y < 2
+    weights = {0: 1.0, 1: 1.0, 2: 5.0}
+    rows, _ = _folds.data_and_splits(model, x, y, 5, None, (x[two][:9], y[two][:9]), None, weights, 0)
+    assert rows.sample_weight[:60].tolist() == [weights[label] for label in y]
+    with pytest.raises(ValueError, match=r"Received: the keys \[3\]"):
+        _folds.data_and_splits(model, x, y, 5, None, (x[two][:9], y[two][:9]), None, {3: 1.0}, 0)
+
+
 def test_groups_beside_validation_data_are_refused():
     x, y = numbers()
     with pytest.raises(ValueError, match=r"no `groups` beside `validation_data`.*which rows of a group"):

@@ -7,6 +7,7 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -31,6 +32,15 @@ def test_a_file_may_have_any_name(tmp_path, name):
     assert sorted(os.listdir(tmp_path)) == [name, f"{name}.weights"]
     assert names_in(tmp_path / name) == ["one"]
     assert asked_of(tmp_path / name, "one") == {"trials": 3}
+
+
+def test_weights_of_half_the_bits_come_back(tmp_path):
+    half = np.arange(5).astype(keras.dtype_policies.get("bfloat16").variable_dtype)
+    store = Store(tmp_path / "one.db", "one")
+    store.keep_weights("0-1-0", [half, np.arange(3, dtype="uint32"), np.array([True])])
+    found = store.weights("0-1-0")
+    assert [a.dtype.name for a in found] == ["float32", "uint32", "bool"]
+    np.testing.assert_array_equal(found[0], half.astype("float32"))
 
 
 def test_studies_in_one_file_do_not_share_weights(tmp_path):

@@ -33,7 +33,7 @@ class Member:
         fold: Which fold was held out, or None.
         history: Keras's dict of lists, one entry an epoch.
         diverged: The epoch, from 1, in which weights or loss ceased to be finite, or None; its weights are the last that
-            were.
+            were, or with `callbacks` what `fit` has made of them.
 
     Example:
         >>> import keras, numpy as np, regularity as rg
@@ -361,7 +361,8 @@ class _InOrder(keras.utils.PyDataset):
 
     def __init__(self, plan: Plan, seed: int) -> None:
         super().__init__()
-        self._plan, self._seed, self._epoch = plan, seed, 0
+        self._plan, self._seed = plan, seed
+        self._begin(0)  # a batch is looked at before the first epoch
         # told by `fit`, since Keras ends an epoch of the data once more when it looks at the first batch
         self.at = keras.callbacks.LambdaCallback(on_epoch_begin=self._begin)
 
@@ -370,8 +371,8 @@ class _InOrder(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> Any:
         data, size = self._plan.data, self._plan.batch_size
-        order = epoch_order(self._seed, self._epoch, np.arange(data.rows), data.rows, self._plan.shuffle)
-        return data.take(order[index * size : (index + 1) * size]).batch()
+        return data.take(self._order[index * size : (index + 1) * size]).batch()
 
     def _begin(self, epoch: int, logs: Any = None) -> None:
-        self._epoch = epoch
+        rows = self._plan.data.rows
+        self._order = epoch_order(self._seed, epoch, np.arange(rows), rows, self._plan.shuffle)

@@ -65,7 +65,7 @@ def _weights_of_held_out(model: Any, data: Data, held: Data, sample_weight: Any,
             "sample_weight. Leave it out, or give `sample_weight` too: both then weight the rows of the refit."
         )
     if class_weight is not None:
-        return class_weights(model, held.y, class_weight)
+        return class_weights(model, held.y, class_weight, of=data.y)
     if held.sample_weight is not None:
         return held.sample_weight
     return each(lambda a: np.full((held.rows, *a.shape[1:]), a.mean(), a.dtype), data.sample_weight)

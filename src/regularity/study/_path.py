@@ -249,7 +249,8 @@ def path(
     judge = scoring(model, data, score)
     check_on_folds(judge, [held for _, held in splits], "fold" if validation_data is None else "set")
     epochs = 50 if epochs is None else checked_count(epochs, "epochs")
-    own_seeds = checked_seeds(seeds if validation_data is None or seeds != 1 else 5)
+    as_usual = isinstance(seeds, numbers.Integral) and seeds == 1
+    own_seeds = checked_seeds(5 if validation_data is not None and as_usual else seeds)
     if validation_data is not None and len(own_seeds) < 2:
         raise ValueError(
             f"Invalid value received for argument `seeds`. Expected at least two with `validation_data`, to know the error of a score. Received: seeds={seeds}"

@@ -118,7 +118,8 @@ class Store:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.folder / f"{key}.{os.getpid()}.npz"
-        np.savez(partial, *weights)
+        # NumPy reads back only its own types, which bfloat16 is not
+        np.savez(partial, *(a.astype("float32") if a.dtype.kind == "V" else a for a in map(np.asarray, weights)))
         partial.replace(self.folder / f"{key}.npz")
 
     def weights(self, key: str) -> list[np.ndarray] | None:
