@@ -76,14 +76,22 @@ def test_optuna_sees_them_as_pruned_and_a_search_goes_on_with_them(tmp_path):
 def test_a_member_that_diverges_stops_its_candidate():
     study = optuna.create_study(pruner=optuna.pruners.NopPruner())
     stop = Stop(study.ask(), 2)
-    stop.told(1, np.array([[0.5, -1.0]]))
+    stop.told(1, np.array([[0.5, -1.0]]), diverged=False)
     assert not stop.stopped
-    stop.told(1, np.array([[0.7, -1.0]]))
+    stop.told(1, np.array([[0.7, -1.0]]), diverged=False)
     assert not stop.stopped
     assert study.trials[0].intermediate_values == {1: pytest.approx(0.6)}
-    stop.told(2, np.array([[np.nan, np.nan]]))
-    stop.told(2, np.array([[0.7, -1.0]]))
+    stop.told(2, np.array([[np.nan, np.nan]]), diverged=True)
     assert stop.stopped
+
+
+def test_a_score_that_is_not_defined_yet_stops_nothing():
+    study = optuna.create_study(pruner=optuna.pruners.NopPruner())
+    stop = Stop(study.ask(), 1)
+    stop.told(1, np.array([[np.nan]]), diverged=False)
+    stop.told(2, np.array([[0.7]]), diverged=False)
+    assert not stop.stopped
+    assert study.trials[0].intermediate_values == {2: pytest.approx(0.7)}
 
 
 def test_a_pruner_on_a_cluster_is_refused():

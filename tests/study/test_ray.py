@@ -10,6 +10,7 @@ import pytest
 
 import regularity as rg
 from regularity.population import _ray
+from regularity.study import _search
 from regularity.study._store import Store
 
 ray = pytest.importorskip("ray", reason="needs Ray; to run this: make test EXTRAS=dev,ray")
@@ -63,7 +64,10 @@ def other(cluster):
 
 
 def test_a_node_that_dies_in_the_middle_costs_no_trial_and_doubles_none(cluster, other, connected, monkeypatch):
-    expected = searched()
+    monkeypatch.setattr(_search, "_LOOKED", (2, 4))  # how long to train is found, on the cluster too
+    monkeypatch.setattr(_search, "_FEWEST_EPOCHS", 3)
+    monkeypatch.setattr(_search, "_MOST_EPOCHS", 5)
+    expected = searched(epochs=None)
     told = []
     add = Store.add
 
@@ -74,7 +78,7 @@ def test_a_node_that_dies_in_the_middle_costs_no_trial_and_doubles_none(cluster,
             cluster.remove_node(other, allow_graceful=False)
 
     monkeypatch.setattr(Store, "add", added)
-    found = searched(engine="ray")
+    found = searched(epochs=None, engine="ray")
     assert told == list(range(TRIALS))
     left_out = ["seconds"]
     pd.testing.assert_frame_equal(

@@ -211,6 +211,10 @@ def test_candidates_train_longer_where_the_leaders_are_best_near_the_end_and_not
     assert long_enough([], 20, 150) == 20
 
 
+def test_of_candidates_that_score_alike_the_shortest_say_how_long_is_enough():
+    assert long_enough([(1.0, best) for best in range(1, 31)], 30, 150) == 30
+
+
 def test_the_surrogate_is_nearer_to_the_truth_than_what_it_is_given():
     x = RNG.uniform(size=(80, 2))
     truth = np.sin(3 * x[:, 0]) - x[:, 1] ** 2

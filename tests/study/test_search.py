@@ -13,7 +13,7 @@ from sklearn.model_selection import LeaveOneOut, ShuffleSplit
 
 import regularity as rg
 from regularity.study._records import Judged
-from regularity.study._rule import best_epoch
+from regularity.study._rule import Trial, best_epoch
 from regularity.study._search import _seconds
 from regularity.study._store import packed, unpacked
 
@@ -271,18 +271,19 @@ def test_an_interrupted_search_within_a_budget_goes_on(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:The search took")
-def test_a_search_that_was_cut_off_in_its_race_takes_a_smaller_budget(tmp_path, monkeypatch):
+@pytest.mark.parametrize("where", ["race", "judge"])
+def test_a_search_that_was_cut_off_at_its_end_takes_a_smaller_budget(tmp_path, monkeypatch, where):
     from regularity.study._search import _Search
 
-    race = _Search.race
+    rest = getattr(_Search, where)
 
     def interrupted(self, pool):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_Search, "race", interrupted)
+    monkeypatch.setattr(_Search, where, interrupted)
     with pytest.raises(KeyboardInterrupt):
         searched(tmp_path / "one.db", name="one", trials=4, budget=60)
-    monkeypatch.setattr(_Search, "race", race)
+    monkeypatch.setattr(_Search, where, rest)
     assert len(searched(tmp_path / "one.db", name="one", trials=None, budget=0.01).table) == 4
 
 
@@ -586,11 +587,39 @@ def test_where_the_model_as_given_is_best_late_candidates_train_longer_than_was_
 def test_a_budget_that_is_too_short_for_a_dozen_candidates_makes_them_no_longer(monkeypatch):
     from regularity.study import _search
 
-    monkeypatch.setattr(_search, "_LOOKED", (2, 4, 6))
-    monkeypatch.setattr(_search, "_FEWEST_EPOCHS", 2)
-    monkeypatch.setattr(_search.Pace, "seconds", 1.0)  # a member-epoch
+    monkeypatch.setattr(_search, "_LOOKED", (4, 6))
+    monkeypatch.setattr(_search.Pace, "seconds", 10.0)  # a member-epoch, with which there is no time for another look
     study = searched(model=fast(1e-4), epochs=None, trials=None, budget=60)
     assert set(of_length(study)) == {6}
+
+
+def test_a_longer_budget_later_has_time_for_longer_training(tmp_path, monkeypatch):
+    from regularity.study import _search
+
+    monkeypatch.setattr(_search, "_LOOKED", (2, 4))
+    monkeypatch.setattr(_search, "_FEWEST_EPOCHS", 2)
+    monkeypatch.setattr(_search, "_MOST_EPOCHS", 8)
+    pace = _search.Pace.seconds
+    monkeypatch.setattr(_search.Pace, "seconds", 100.0)
+    storage = tmp_path / "one.db"
+    searched(storage, model=fast(1e-4), epochs=None, trials=2, budget=60, name="one")
+    monkeypatch.setattr(_search.Pace, "seconds", pace)
+    study = searched(storage, model=fast(1e-4), epochs=None, trials=4, budget=60_000, name="one")
+    assert of_length(study) == [4, 4, 6, 6]  # three times the two of its one look
+
+
+def test_a_score_that_is_not_defined_in_the_first_epochs_is_no_failure():
+    """As deviances of predictions below 0; a member that has diverged has no score to the end."""
+    from regularity.study._search import _value
+
+    curves = np.full((5, 6, 2, 1), 0.5)
+    curves[:, 3] = 0.7
+    late, gone = curves.copy(), curves.copy()
+    late[2, :2] = np.nan
+    gone[2, 4:] = np.nan
+    assert _value(Trial(1, "", rg.Recipe({}), {}, late, 1), 5) == 0.7
+    assert np.isnan(_value(Trial(1, "", rg.Recipe({}), {}, gone, 1), 5))
+    assert np.isnan(_value(Trial(1, "", rg.Recipe({}), {}, np.full_like(curves, np.nan), 1), 5))
 
 
 def test_the_time_of_judging_is_reckoned_by_how_long_candidates_train_at_their_best(monkeypatch):

@@ -58,7 +58,7 @@ class Init(StrEnum):
 
 On = Annotated[Engine, typer.Option("--engine", help="Train on this machine, or on a Ray cluster.")]
 Live = Annotated[
-    bool, typer.Option("--live", help="Show the report in a browser while the search runs, on this machine alone.")
+    bool, typer.Option("--live", help="Serve the report to a browser while the search runs, on this machine alone.")
 ]
 Port = Annotated[
     int | None,

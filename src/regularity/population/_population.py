@@ -93,7 +93,8 @@ class Population:
         members, plan = max(self._members, len(tasks)), self.plan
         if not isinstance(plan.data, Data):
             return chunk_size(self.program, members, len(self.lanes))
-        steps = members * max(task.epochs for task in tasks) * plan.data.rows // plan.batch_size
+        epochs = plan.epochs or max(task.epochs for task in tasks)
+        steps = members * epochs * plan.data.rows // plan.batch_size
         if not is_worth_a_trial(self.program, plan.batch_size, steps):
             return chunk_size(self.program, members, len(self.lanes))
 

@@ -103,6 +103,8 @@ class Cluster:
 
     def submit(self, tasks: Sequence[Task], pool: Any, advance: Callable[[int], None]) -> Callable[[], list[Outcome]]:
         """Queue tasks for the workers, and return what waits for their outcomes."""
+        if self._sent is None:
+            self.chunk(tasks)  # starts the workers
         pieces = []
         for members, filled in self._here.chunks(tasks):
             pieces.append((members, _Piece(filled, advance)))

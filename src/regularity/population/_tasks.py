@@ -94,6 +94,8 @@ class Plan:
         seen: Whether to score training rows besides.
         chunk: Members trained together in one program; None chooses by the size of their state.
         together: Members that come and go together: a chunk is a multiple of that many, or divides it.
+        epochs: About how long members train, by which it is decided whether to try sizes of chunks: the same in all runs that
+            are to be equal to the bit; None takes a run's own.
         calls: About how often a program is called, by which XLA is told how hard to try: the same in all runs that are to be
             equal to the bit; None counts a run's own.
         full_steps: Whether an epoch ends with a full step, some rows coming twice: half as much to compile.
@@ -109,6 +111,7 @@ class Plan:
     seen: bool = False
     chunk: int | None = None
     together: int = 1
+    epochs: int | None = None
     calls: int | None = None
     full_steps: bool = False
     checkpoints: Path | None = None

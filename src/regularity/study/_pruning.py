@@ -20,14 +20,18 @@ class Stop:
         self._told: dict[int, list[float]] = {}
         self._lock = threading.Lock()
 
-    def told(self, epoch: int, scores: np.ndarray) -> None:
-        """Take a member's scores after an epoch, of (sets, scores); the first score is what a pruner goes by."""
+    def told(self, epoch: int, scores: np.ndarray, diverged: bool) -> None:
+        """Take a member's scores after an epoch, of (sets, scores), and whether it has diverged.
+
+        The first score is what a pruner goes by; where some have none yet, as deviances of predictions below 0, it waits.
+        """
         with self._lock:
             values = self._told.setdefault(epoch, [])
             values.append(float(np.mean(scores[:, 0])))
+            self.stopped |= diverged
             if len(values) < self._members or self.stopped:
                 return
             mean = float(np.mean(values))
             if np.isfinite(mean):
                 self._trial.report(mean, epoch)
-            self.stopped = not np.isfinite(mean) or self._trial.should_prune()
+                self.stopped = self._trial.should_prune()

@@ -295,14 +295,12 @@ def latest_best(curves: np.ndarray) -> int:
 def long_enough(told: Sequence[tuple[float, int]], at_first: int, most: int) -> int:
     """How long to train, in epochs: as at first, but more where the leaders are best near the end.
 
-    Where curves are flat, a leader is best anywhere: half of all are so in the first half, and nothing grows.
-
     Args:
         told: The score of each candidate, and how many epochs are best for it.
         at_first: How long the first candidates train.
         most: How long any may.
     """
-    leaders = sorted((one for one in told if np.isfinite(one[0])), reverse=True)[:_LEADING]
+    leaders = sorted((-score, best) for score, best in told if np.isfinite(score))[:_LEADING]  # of ties the shortest
     if len(leaders) < _LEADING:
         return at_first
     return min(most, max(at_first, int(np.ceil(_AS_LONG * np.median([best for _, best in leaders])))))

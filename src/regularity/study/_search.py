@@ -1,5 +1,6 @@
 """`rg.search`: which techniques and how strong, judged on rows that neither training nor choosing saw.
 
+    how long  the model as given, for more and more epochs, until what is best for it is seen
     explore   candidates that a sampler asks for, each on one ring of cells, asked in the order of a logical clock
     race      the leaders, with the model as given and plain among them, on further rings
     judge     what the rule chooses without a fold, trained on all rows but that fold's and scored on it
@@ -119,16 +120,16 @@ def search(
             is too short for a few candidates and the judging is overrun, with a warning.
         folds: How many, from 2, a splitter of scikit-learn, or a list of (training rows, held-out rows). From 4 folds that
             part the rows, candidates train with two of them left out, so that no choice is judged on rows it has seen.
-        epochs: How long members train; how many a candidate gets is then read off its mean curve. By default three times as
-            long as is best for the model as given, and longer where the best candidates are best near the end, from 10 to
-            150: above 50 only if a budget has time for a dozen candidates.
+        epochs: How long members train; how many epochs a candidate gets is then read off its mean curve. By default that is
+            found: three times as long as is best for the model as given in 10, 20 or 50 epochs, and longer where the best
+            candidates are best near the end; at most 150, and where a budget is short 50.
         score: A name or scorer of scikit-learn, or `loss`; by default as in `rg.path`.
         groups: Group of each row; no group is in two folds. Not beside `validation_data`.
         batch_size: Rows of a step, from 1.
         validation_data: Held-out rows in place of folds, `(x, y)` or a stream; at least two rows.
         init: `fresh` or `keep`, as in `rg.train`.
         sample_weight: Weights of (rows,) in training; scores count every row once.
-        class_weight: Mapping from class to weight, or `balanced`, likewise: look for it where `score` counts classes alike.
+        class_weight: Mapping from class to weight, or `balanced`, likewise; fits a `score` that counts classes alike.
         callbacks: Keras callbacks for the refit on all rows.
         sampler: A sampler of Optuna's; by default its TPE.
         pruner: A pruner of Optuna's, which stops candidates by their mean score over folds after each epoch; by default
@@ -192,6 +193,7 @@ def search(
         scores=(judge.score,) if beside is None else (judge.score, beside.score),
         together=len(design.rings[0]),
         calls=(epochs or _LOOKED[-1]) * -(-(count or _EXPECTED) * len(design.rings[0]) // 16),
+        epochs=epochs or _LOOKED[-1],
         full_steps=True,
     )
     question = {
@@ -240,7 +242,8 @@ def search(
     if seconds is not None and took != before_this and took > _OVERRUN * seconds + _MOMENT:
         warnings.warn(
             f"The search took {took:.3g} seconds instead of {seconds:.3g}: the candidates that were begun and the judging took "
-            "longer than was left. With fewer `epochs` or `folds`, larger batches or a longer `budget` there is time for more.",
+            f"longer than was left. With fewer `epochs` than {found.epochs} or fewer `folds`, larger batches or a longer `budget` "
+            "there is time for more.",
             stacklevel=2,
         )
     return study
@@ -300,8 +303,9 @@ class _Search:
         self.exhausted = False
         self.choosing = 0.0  # seconds to see once how all stand
         self.best_epochs: list[int] = []  # of each candidate, by its first members
-        # how long candidates train at first and at most; 0 before it is known
-        self.epochs_at_first = self.most_epochs = settled.epochs or 0
+        self.told: list[tuple[float, int]] = []  # their scores, and these epochs again
+        # how long candidates train, at first and at most; 0 before it is known
+        self.epochs = self.epochs_at_first = self.most_epochs = settled.epochs or 0
         self.in_sight = 0
         # asked from memory: a database takes ten times as long for each
         with quiet_optuna():
@@ -325,7 +329,7 @@ class _Search:
         most = _EXPECTED * len(self.design.rings[0])
         with quiet_scorers(), Cluster(self.model, self.plan, most) if self.on_ray else Pool(lanes()) as pool:
             self.trainer = pool if isinstance(pool, Cluster) else Trainer(self.model, self.plan, most)
-            if not self.most_epochs:
+            if not self.epochs:
                 self._settle_epochs(pool)
             while True:
                 self.explore(pool)
@@ -344,20 +348,17 @@ class _Search:
 
     def _settle_epochs(self, pool: Pool | Cluster) -> None:
         """Find how long candidates train: a multiple of what is best for the model as given."""
-        kept = self.store.noted("epochs")
-        if kept is None:
-            wanted = max(_FEWEST_EPOCHS, _LONGER * self._best_of_given(pool))
-            most = _MOST_EPOCHS
-            if self.seconds is not None and self.pace.seconds:
-                candidates = _DOZEN * len(self.design.rings[0])
-                affordable = int((1 - _RESERVE) * self._left / (candidates * self.pace.seconds))
-                most = min(most, max(_LOOKED[-1], affordable))
-            kept = [min(wanted, most), most]
-            self.store.note("epochs", kept)
-        self.epochs_at_first, self.most_epochs = kept
+        if self.store.noted("epochs") is None:
+            self.store.note("epochs", self._best_of_given(pool))
+        best, pace = self.store.noted("epochs")
+        self.most_epochs = _MOST_EPOCHS
+        if self.seconds is not None:  # all of it, so that a longer one allows more
+            a_dozen = _DOZEN * len(self.design.rings[0]) * (pace or math.inf)
+            self.most_epochs = max(_LOOKED[-1], min(_MOST_EPOCHS, int((1 - _RESERVE) * self.seconds / a_dozen)))
+        self.epochs = self.epochs_at_first = min(max(_FEWEST_EPOCHS, _LONGER * best), self.most_epochs)
 
-    def _best_of_given(self, pool: Pool | Cluster) -> int:
-        """How many epochs are best for the model as given, looked for in more and more of them."""
+    def _best_of_given(self, pool: Pool | Cluster) -> tuple[int, float | None]:
+        """How many epochs are best for the model as given, looked for in more and more, and seconds a member-epoch."""
         best, cells = 0, [(cell, c) for c, cell in enumerate(self.design.ring(0))]
         for epochs in _LOOKED:
             cost = epochs * len(cells) * (self.pace.seconds or 0.0)
@@ -369,17 +370,12 @@ class _Search:
             best = latest_best(np.array([outcome.held_out for outcome in outcomes], "float64"))
             if 2 * best <= epochs:
                 break
-        return best
-
-    @property
-    def epochs(self) -> int:
-        """How long the next candidate trains."""
-        told = [
-            (_value(trial, len(self.design.rings[0])), best)
-            for trial, best in zip(self.trials, self.best_epochs, strict=True)
-            if not trial.of_length  # which are best at the end whatever that is
-        ]
-        return long_enough(told, self.epochs_at_first, self.most_epochs)
+        # these few fill neither their chunk nor all lanes, as candidates will
+        size = self.trainer.chunk(tasks)
+        rounds = -(-len(cells) // (size * len(pool.lanes)))
+        pace = self.pace.seconds and self.pace.seconds * len(cells) / (rounds * size * len(pool.lanes))
+        self.pace = Pace(self.pace.compiling)
+        return best, pace
 
     # -- explore ---------------------------------------------------------------------------------------------------
 
@@ -582,6 +578,8 @@ class _Search:
             self.trials.append(trial)
             self.best_epochs.append(best_epoch(trial.curves[:ring, ..., 0].mean((0, 2)), trial.of_length) + 1)
             value = _value(trial, ring)
+            if not trial.of_length:  # else it is best at the end whatever that is
+                self.told.append((value, self.best_epochs[-1]))
             with quiet_optuna():
                 if trial.pruned:
                     self.mirror.tell(self.in_mirror[trial.number], state=optuna.trial.TrialState.PRUNED)
@@ -589,6 +587,7 @@ class _Search:
                     self.mirror.tell(self.in_mirror[trial.number], value)
                 else:
                     self.mirror.tell(self.in_mirror[trial.number], state=optuna.trial.TrialState.FAIL)
+        self.epochs = long_enough(self.told, self.epochs_at_first, self.most_epochs)
         pruned = sum(trial.pruned for trial in self.trials)
         self._show(
             f"{sum(len(job) for job, *_ in self.waiting)} in training" + (f", {pruned} pruned" if pruned else "")
@@ -657,7 +656,7 @@ class _Search:
             left = self._left - self._judging(self._fewest_seeds if ring == 1 else self._most_seeds)
             if wanted and left <= 0:
                 return
-            if left < len(wanted) * cells * self._per_member:
+            if wanted and left < len(wanted) * cells * self._per_member:
                 wanted = wanted[: max(0, int(left / (cells * self._per_member)))]
                 if all(trial.name for trial in wanted):
                     return
@@ -828,9 +827,11 @@ def planned(
 def _value(trial: Trial, ring: int) -> float:
     """What Optuna is told: the mean score, over the first ring's cells, at the epoch at which it is best."""
     curve = trial.curves[:ring, ..., 0].mean((0, 2))
-    if trial.pruned and not trial.of_length:
-        curve = curve[np.isfinite(curve)]
-    return float(curve[-1] if trial.of_length else curve.max()) if np.isfinite(curve).any() else math.nan
+    if trial.of_length:
+        return float(curve[-1])
+    # some scores are not defined after the first epochs; a member that has diverged has none to the end
+    known = curve[np.isfinite(curve)] if trial.pruned or np.isfinite(curve[-1]) else curve
+    return float(known.max()) if len(known) else math.nan
 
 
 def _reported(trial: Trial, ring: int) -> dict[int, float]:

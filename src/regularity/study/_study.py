@@ -148,7 +148,7 @@ class Study:
 
         `name`; the strength of each technique, NaN where it is off; `score` over folds and its `difference` to the model as
         given with the `error` of that; `log_loss` beside a score of classes, in which all classes count alike if they do in
-        the score; `expected`, by which is chosen; `epochs`; `members`, how many `diverged`, and whether it was `pruned`;
+        the score; `expected`, by which is chosen; the `epochs` that are best for it; `members`, how many `diverged`, and whether it was `pruned`;
         `seconds` when it was finished.
         """
         rows = []

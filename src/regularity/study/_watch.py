@@ -109,11 +109,15 @@ class Listener:
 
 
 class Pace:
-    """How fast a process trains, all its lanes at work, without what it compiles before it begins."""
+    """How fast a process trains, all its lanes at work, without what it compiles before it begins.
 
-    def __init__(self) -> None:
+    Args:
+        compiled: Seconds for which it has compiled before.
+    """
+
+    def __init__(self, compiled: float = 0.0) -> None:
         self._lock = threading.Lock()
-        self._begun = time.monotonic()
+        self._compiled, self._begun = compiled, time.monotonic()
         self._first = self._last = 0.0
         self._epochs = 0
 
@@ -134,7 +138,7 @@ class Pace:
     @property
     def compiling(self) -> float:
         """Seconds until the first epochs were done."""
-        return self._first - self._begun if self._first else 0.0
+        return self._compiled + (self._first - self._begun if self._first else 0.0)
 
 
 def _clock(seconds: float) -> str:
