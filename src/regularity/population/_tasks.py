@@ -47,7 +47,7 @@ class Stop(Protocol):
 
     stopped: bool
 
-    def told(self, epoch: int, scores: np.ndarray) -> None:
+    def told(self, epoch: int, scores: np.ndarray, diverged: bool) -> None:
         """Take the scores after an epoch, from 1, of (sets, scores)."""
 
 
