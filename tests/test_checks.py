@@ -473,3 +473,24 @@ def test_command_ends_with_0_where_all_is_well_and_with_2_without_a_model(run):
     code, out, err = run("check", "nothing.keras")
     assert (code, out) == (2, "")
     assert err.startswith("regularity: No such file: nothing.keras.")
+
+
+def net(*layers):
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    model.compile("sgd", "mse")
+    return model
+
+
+def test_alpha_dropout_before_a_normalization_keeps_its_variance():
+    layers = [keras.layers.Dense(8, "selu"), keras.layers.AlphaDropout(0.2), keras.layers.BatchNormalization()]
+    assert not [f for f in rg.check(net(*layers, keras.layers.Dense(1))) if f.code == "RG205"]
+
+
+def test_a_regularizer_without_a_configuration_that_was_set_too_late_is_found():
+    class Own(keras.regularizers.Regularizer):
+        def __call__(self, x):
+            return 0.01 * keras.ops.sum(x**2)
+
+    model = net(keras.layers.Dense(8, "relu", kernel_regularizer=Own()), keras.layers.Dense(1))
+    model.layers[0].kernel_regularizer = Own()
+    assert "RG101" in [f.code for f in rg.check(model)]

@@ -378,3 +378,25 @@ def test_numbers_of_bfloat16_are_taken_in_single_precision(kind):
     found = to_data(model(), given, CLASSES).x
     assert found.dtype == "float32"
     np.testing.assert_array_equal(found, values)
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["layers", "dict"])
+def test_targets_by_name_may_come_in_any_order(named: bool) -> None:
+    inputs = keras.Input((3,))
+    heads = {"z": keras.layers.Dense(1, name="z")(inputs), "c": keras.layers.Dense(2, name="c")(inputs)}
+    both = keras.Model(inputs, heads if named else list(heads.values()))
+    both.compile("adam", {"c": "mse", "z": "mae"} if named else "mse")
+    y = {"z": ROWS[:, :1], "c": ROWS[:, :2]}
+    for order in (y, dict(reversed(y.items()))):
+        assert set(to_data(both, ROWS, order).y) == {"z", "c"}
+        with pytest.raises(ValueError, match=r"Expected y\['c'\] of shape \(rows, 2\)"):
+            to_data(both, ROWS, order | {"c": ROWS})
+
+
+@pytest.mark.parametrize("weight", ["balanced", {0: 1.0, 1: 2.0}])
+def test_class_weight_for_a_class_at_each_step_is_refused(weight: Any) -> None:
+    inputs = keras.Input((5, 3))
+    steps = keras.Model(inputs, keras.layers.Dense(2, "softmax")(inputs))
+    steps.compile("adam", "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match="one class for each row"):
+        to_data(steps, np.zeros((8, 5, 3)), np.tile([0, 1, 1, 0, 1], (8, 1)), class_weight=weight)

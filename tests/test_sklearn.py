@@ -1,6 +1,7 @@
 """The estimators keep to scikit-learn's own battery of checks, and do their work on tables of real kinds."""
 
 import datetime
+import decimal
 import pickle
 import subprocess
 import sys
@@ -265,6 +266,35 @@ def test_columns_are_prepared_by_what_they_hold_whatever_they_are_called(names):
     prepared = estimator.preprocessor_.transform(frame)
     assert prepared.shape == (30, 3)  # a number, and a truth value one-hot
     assert prepared[:, 0].std() == pytest.approx(1)
+
+
+def test_numbers_that_stand_in_objects_are_numbers():
+    x, y = load_diabetes(return_X_y=True)
+    x, y = x[:60, :3].astype("float32"), y[:60]
+    plain = pd.DataFrame(x, columns=list("abc"))
+    objects = plain.astype(object)
+    objects.loc[0, "a"], gap = None, plain.copy()
+    gap.loc[0, "a"] = np.nan
+    objects["b"] = [decimal.Decimal(str(float(value))) for value in x[:, 1]]
+    expected = RegularizedRegressor(**QUICK).fit(gap, y).predict(gap)
+    fitted = RegularizedRegressor(**QUICK).fit(objects, y)
+    np.testing.assert_allclose(fitted.predict(objects), expected, rtol=1e-5)
+    np.testing.assert_allclose(fitted.predict(gap), expected, rtol=1e-5)
+
+
+def test_codes_mean_the_same_whether_they_are_read_as_text_or_as_numbers():
+    frame = pd.DataFrame({"code": ["7", "A1", "7", "B"] * 15})
+    y = np.where(frame["code"] == "7", 0, 1)
+    table = RegularizedClassifier(**QUICK).fit(frame, y)
+    as_text = table.predict_proba(frame[:1])
+    np.testing.assert_array_equal(table.predict_proba(pd.DataFrame({"code": [7, 7, None]}))[:1], as_text)
+    np.testing.assert_array_equal(table.predict_proba(pd.DataFrame({"code": [7]})), as_text)
+
+
+def test_a_column_of_lists_is_refused_by_name():
+    frame = pd.DataFrame({"age": np.arange(30.0), "words": [[1.0, 2.0]] * 30})
+    with pytest.raises(ValueError, match=r"lists or arrays in \['words'\]"):
+        RegularizedClassifier(**QUICK).fit(frame, np.arange(30) % 2)
 
 
 @pytest.mark.parametrize(

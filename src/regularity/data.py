@@ -407,13 +407,18 @@ def _outputs(model: Any, y: Any, name: str) -> list[tuple[str, np.ndarray, Any, 
     if len(outputs) != len(leaves):
         return []
     losses = _keras.compiled_loss(model)
+    puts_out = getattr(model, "output", None)
+    named = (
+        keras.tree.flatten({key: key for key in puts_out}) if isinstance(puts_out, dict) else names
+    )  # in Keras's order
+    keys = list(y) if isinstance(y, dict) else named
+    if set(keys) != set(named):
+        keys = named
+    outputs = [outputs[named.index(key)] for key in keys]
     if isinstance(losses, dict):
-        keys = list(y) if isinstance(y, dict) else names
-        picked = [losses.get(key) for key in keys]
-        if isinstance(y, dict) and all(key in names for key in keys):
-            outputs = [outputs[names.index(key)] for key in keys]
+        picked = [losses.get(key) for key in (y if isinstance(y, dict) else names)]
     elif isinstance(losses, (list, tuple)):
-        picked = list(losses)
+        picked = [losses[named.index(key)] for key in keys] if len(losses) == len(named) else list(losses)
     else:
         picked = [losses] * len(leaves)
     return [(n, a, loss, shape) for (n, a), loss, shape in zip(leaves, picked, outputs, strict=False)]
@@ -466,6 +471,11 @@ def class_weights(model: Any, y: Any, class_weight: Any, of: Any = None) -> np.n
     if y is None or isinstance(y, (dict, list)):
         raise ValueError(
             "Expected `class_weight` only for a model with a single output, as in Keras. Use `sample_weight`."
+        )
+    if y.ndim > 1 and np.issubdtype(y.dtype, np.integer) and y.shape[-1] > 1 and (y.sum(-1) != 1).any():
+        raise ValueError(
+            f"Expected one class for each row where there is a `class_weight`. Received: y of whole numbers of shape {y.shape}. Use "
+            "`sample_weight`."
         )
     labels, shapes = _class_of(y), [shape for *_, shape in _outputs(model, y, "y")]
     if not isinstance(class_weight, Mapping):

@@ -21,6 +21,7 @@ __all__ = ["RegularizedClassifier", "RegularizedRegressor"]
 
 _TRIALS = 50
 _CATEGORIES = 50  # of a column; rarer ones are taken together
+_NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")  # as pandas calls what a column of objects holds
 _DATES = ("date", "datetime", "datetime64", "period", "time", "timedelta", "timedelta64")  # as pandas has their names
 _BLOCK = 1024  # rows that are predicted together: for many in less than half the time of 256, one waits 6 ms longer
 
@@ -100,6 +101,7 @@ class _Regularized(BaseEstimator):
 
     def _rows_and_targets(self, X: Any, y: Any) -> tuple[Any, np.ndarray]:
         """Checked rows to learn from: an array, or a data frame that has more than numbers, as it is."""
+        X = _told_as_numbers(X)
         if not _has_more_than_numbers(X):
             kind = {"multi_output": True, "y_numeric": True} if isinstance(self, RegressorMixin) else {}
             return validate_data(self, X, y, dtype="numeric", ensure_all_finite="allow-nan", **kind)
@@ -115,6 +117,7 @@ class _Regularized(BaseEstimator):
 
     def _rows(self, X: Any) -> Any:
         """Checked rows to predict, of the kind that was learned from."""
+        X = _told_as_numbers(X)
         if not isinstance(self.preprocessor_, ColumnTransformer):
             return validate_data(self, X, reset=False, dtype="numeric", ensure_all_finite="allow-nan")
         if not hasattr(X, "select_dtypes"):
@@ -176,10 +179,17 @@ class _AsText(BaseEstimator):
         return self
 
     def transform(self, X: Any) -> Any:
-        return X.astype(object).where(X.notna(), np.nan).map(lambda value: value if value != value else str(value))
+        return X.astype(object).where(X.notna(), np.nan).map(_text)
 
     def get_feature_names_out(self, names: Any = None) -> Any:
         return names
+
+
+def _text(value: Any) -> Any:
+    """A value as text; whole numbers alike, whether a column of codes was read as whole numbers or, for its gaps, as floats."""
+    if value != value:
+        return value
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 class _AsGiven:
@@ -203,6 +213,24 @@ class _AsGiven:
         return repr(self.scoring)
 
 
+def _told_as_numbers(X: Any) -> Any:
+    """A data frame whose columns of numbers are of a type of numbers: gaps as None, or decimals, make them objects."""
+    if not hasattr(X, "select_dtypes"):
+        return X
+    import pandas as pd
+
+    kinds = {
+        n: pd.api.types.infer_dtype(X.iloc[:, n], skipna=True) for n, kind in enumerate(X.dtypes) if kind.kind == "O"
+    }
+    found = [n for n, kind in kinds.items() if kind in _NUMBERS]
+    if not found:
+        return X
+    X = X.copy()
+    for n in found:
+        X.isetitem(n, X.iloc[:, n].where(X.iloc[:, n].notna(), np.nan).astype("float64"))
+    return X
+
+
 def _are_numbers(X: Any) -> np.ndarray:
     """Which columns of a data frame hold numbers."""
     return np.array([kind.kind in "iuf" for kind in X.dtypes])
@@ -216,6 +244,12 @@ def _check_frame(X: Any) -> None:
     """What scikit-learn checks in an array, of a data frame that no array can hold."""
     if not len(X):
         raise ValueError(f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 is required.")
+    nested = [n for n, kind in enumerate(X.dtypes) if kind.kind == "O" and X.iloc[:, n].map(_holds_several).any()]
+    if nested:
+        raise ValueError(
+            f"Expected one value in each cell. Received: lists or arrays in {X.columns[nested].tolist()}. Make a column of each "
+            "of their numbers, or leave them out."
+        )
     other = [n for n, kind in enumerate(X.dtypes) if kind.kind == "c" or _are_dates(X.iloc[:, n])]
     if other:
         kind, of = X.dtypes.iloc[other[0]], X.columns[other].tolist()
@@ -224,6 +258,10 @@ def _check_frame(X: Any) -> None:
             f"{'dates' if kind.kind == 'O' else kind} in {of}. Turn them into numbers that mean something, for example days "
             "since the first date."
         )
+
+
+def _holds_several(value: Any) -> bool:
+    return isinstance(value, (list, tuple, dict, set, np.ndarray))
 
 
 def _are_dates(column: Any) -> bool:

@@ -247,6 +247,8 @@ def _normalized(seen: Seen) -> Iterator[Found]:
 def _variance_shift(seen: Seen) -> Iterator[Found]:
     """Dropout right before a batch normalization, whose statistics then differ between training and inference."""
     for path, layer, rate in _dropouts(seen):
+        if isinstance(layer, keras.layers.AlphaDropout):  # which keeps mean and variance
+            continue
         for after in seen.following(layer, ACTIVATIONS):
             if isinstance(after, keras.layers.BatchNormalization) and not _is_fixed(after) and rate >= _SHIFTS:
                 yield Found(
@@ -500,9 +502,12 @@ def _is_same(says: Any, does: Any) -> bool:
     if says is None or does is None:
         return says is does
     says = keras.regularizers.get(says)
-    return says is does or (
-        type(says) is type(does) and hasattr(says, "get_config") and says.get_config() == does.get_config()
-    )
+    if says is does or type(says) is not type(does):
+        return says is does
+    try:
+        return says.get_config() == does.get_config()
+    except (AttributeError, NotImplementedError):  # a class of the user's without one
+        return False
 
 
 def _in_words(regularizer: Any) -> str:
