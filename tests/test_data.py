@@ -393,10 +393,21 @@ def test_targets_by_name_may_come_in_any_order(named: bool) -> None:
             to_data(both, ROWS, order | {"c": ROWS})
 
 
+def test_a_head_that_stands_twice_has_a_target_for_each() -> None:
+    long, short, head = keras.Input((5, 3)), keras.Input((7, 3)), keras.layers.Dense(1)
+    twice = keras.Model([long, short], [head(long), head(short)])
+    twice.compile("adam", ["mse", "mae"])
+    x = [np.zeros((8, 5, 3)), np.zeros((8, 7, 3))]
+    assert [a.shape for a in to_data(twice, x, [np.zeros((8, 5, 1)), np.zeros((8, 7, 1))]).y] == [(8, 5, 1), (8, 7, 1)]
+
+
 @pytest.mark.parametrize("weight", ["balanced", {0: 1.0, 1: 2.0}])
-def test_class_weight_for_a_class_at_each_step_is_refused(weight: Any) -> None:
+@pytest.mark.parametrize("labels", [[0, 1, 1, 0, 1], [0, 0, 1, 0, 0]])
+@pytest.mark.parametrize("axis", [False, True])
+def test_class_weight_for_a_class_at_each_step_is_refused(weight: Any, labels: list[int], axis: bool) -> None:
     inputs = keras.Input((5, 3))
     steps = keras.Model(inputs, keras.layers.Dense(2, "softmax")(inputs))
     steps.compile("adam", "sparse_categorical_crossentropy")
+    y = np.tile(labels, (8, 1))
     with pytest.raises(ValueError, match="one class for each row"):
-        to_data(steps, np.zeros((8, 5, 3)), np.tile([0, 1, 1, 0, 1], (8, 1)), class_weight=weight)
+        to_data(steps, np.zeros((8, 5, 3)), y[..., None] if axis else y, class_weight=weight)

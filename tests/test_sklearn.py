@@ -291,6 +291,12 @@ def test_codes_mean_the_same_whether_they_are_read_as_text_or_as_numbers():
     np.testing.assert_array_equal(table.predict_proba(pd.DataFrame({"code": [7]})), as_text)
 
 
+def test_whole_numbers_too_large_for_floats_are_codes():
+    frame = pd.DataFrame({"code": np.array([2**60, 2**60 + 1, None] * 10, object), "age": np.arange(30.0)})
+    table = RegularizedClassifier(**QUICK).fit(frame, np.arange(30) % 3 == 0)
+    assert table.preprocessor_.transform(frame).shape == (30, 4)
+
+
 def test_a_column_of_lists_is_refused_by_name():
     frame = pd.DataFrame({"age": np.arange(30.0), "words": [[1.0, 2.0]] * 30})
     with pytest.raises(ValueError, match=r"lists or arrays in \['words'\]"):

@@ -411,14 +411,13 @@ def _outputs(model: Any, y: Any, name: str) -> list[tuple[str, np.ndarray, Any, 
     named = (
         keras.tree.flatten({key: key for key in puts_out}) if isinstance(puts_out, dict) else names
     )  # in Keras's order
-    keys = list(y) if isinstance(y, dict) else named
-    if set(keys) != set(named):
-        keys = named
-    outputs = [outputs[named.index(key)] for key in keys]
+    by_name = isinstance(y, dict) and len(named) == len(set(named)) and set(y) == set(named)
+    order = [named.index(key) for key in y] if by_name else list(range(len(outputs)))
+    outputs = [outputs[place] for place in order]
     if isinstance(losses, dict):
         picked = [losses.get(key) for key in (y if isinstance(y, dict) else names)]
     elif isinstance(losses, (list, tuple)):
-        picked = [losses[named.index(key)] for key in keys] if len(losses) == len(named) else list(losses)
+        picked = [losses[place] for place in order] if len(losses) == len(order) else list(losses)
     else:
         picked = [losses] * len(leaves)
     return [(n, a, loss, shape) for (n, a), loss, shape in zip(leaves, picked, outputs, strict=False)]
@@ -472,12 +471,12 @@ def class_weights(model: Any, y: Any, class_weight: Any, of: Any = None) -> np.n
         raise ValueError(
             "Expected `class_weight` only for a model with a single output, as in Keras. Use `sample_weight`."
         )
-    if y.ndim > 1 and np.issubdtype(y.dtype, np.integer) and y.shape[-1] > 1 and (y.sum(-1) != 1).any():
+    labels, shapes = _class_of(y), [shape for *_, shape in _outputs(model, y, "y")]
+    if labels.ndim > 1 or (y.ndim > 1 and y.shape[-1] > 1 and any(shape and len(shape) > 2 for shape in shapes)):
         raise ValueError(
-            f"Expected one class for each row where there is a `class_weight`. Received: y of whole numbers of shape {y.shape}. Use "
+            f"Expected one class for each row where there is a `class_weight`. Received: y of shape {y.shape}. Use "
             "`sample_weight`."
         )
-    labels, shapes = _class_of(y), [shape for *_, shape in _outputs(model, y, "y")]
     if not isinstance(class_weight, Mapping):
         from sklearn.utils.class_weight import compute_sample_weight
 

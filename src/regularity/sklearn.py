@@ -117,7 +117,10 @@ class _Regularized(BaseEstimator):
 
     def _rows(self, X: Any) -> Any:
         """Checked rows to predict, of the kind that was learned from."""
-        X = _told_as_numbers(X)
+        of_numbers = (
+            self.preprocessor_.transformers_[0][2] if isinstance(self.preprocessor_, ColumnTransformer) else None
+        )
+        X = _told_as_numbers(X, of_numbers)
         if not isinstance(self.preprocessor_, ColumnTransformer):
             return validate_data(self, X, reset=False, dtype="numeric", ensure_all_finite="allow-nan")
         if not hasattr(X, "select_dtypes"):
@@ -189,7 +192,7 @@ def _text(value: Any) -> Any:
     """A value as text; whole numbers alike, whether a column of codes was read as whole numbers or, for its gaps, as floats."""
     if value != value:
         return value
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return str(int(value)) if isinstance(value, (float, np.floating)) and float(value).is_integer() else str(value)
 
 
 class _AsGiven:
@@ -213,22 +216,34 @@ class _AsGiven:
         return repr(self.scoring)
 
 
-def _told_as_numbers(X: Any) -> Any:
-    """A data frame whose columns of numbers are of a type of numbers: gaps as None, or decimals, make them objects."""
+def _told_as_numbers(X: Any, among: Any = None) -> Any:
+    """A data frame whose columns of numbers are of a type of numbers: gaps as None, or decimals, make them objects.
+
+    Args:
+        X: What is given.
+        among: Which columns are looked at, by place, or None for all.
+    """
     if not hasattr(X, "select_dtypes"):
         return X
-    import pandas as pd
-
-    kinds = {
-        n: pd.api.types.infer_dtype(X.iloc[:, n], skipna=True) for n, kind in enumerate(X.dtypes) if kind.kind == "O"
-    }
-    found = [n for n, kind in kinds.items() if kind in _NUMBERS]
+    found = [
+        n
+        for n, kind in enumerate(X.dtypes)
+        if kind.kind == "O" and (among is None or n in among) and _holds_numbers(X.iloc[:, n])
+    ]
     if not found:
         return X
     X = X.copy()
     for n in found:
         X.isetitem(n, X.iloc[:, n].where(X.iloc[:, n].notna(), np.nan).astype("float64"))
     return X
+
+
+def _holds_numbers(column: Any) -> bool:
+    """Whether a column of objects holds numbers, none so large that it is rather a code."""
+    from pandas.api.types import infer_dtype
+
+    kind = infer_dtype(column, skipna=True)
+    return kind in _NUMBERS and (kind != "integer" or all(abs(value) <= 2**53 for value in column.dropna()))
 
 
 def _are_numbers(X: Any) -> np.ndarray:

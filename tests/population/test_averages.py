@@ -88,6 +88,23 @@ def test_a_normalization_that_two_branches_share_is_counted_once_for_each(train:
         np.testing.assert_allclose(found, np.average(expected, 0, sizes), atol=1e-5)
 
 
+def test_a_call_of_a_normalization_that_does_not_train_counts_for_nothing() -> None:
+    from regularity import _keras
+
+    class Own(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bn = keras.layers.BatchNormalization(momentum=0.6)
+
+        def call(self, x: Any, training: Any = None) -> Any:
+            return self.bn(x, training=training) + self.bn(x, training=False)
+
+    model = Own()
+    model(ROWS)
+    kept = _keras.kept_by(model, lambda: model(ROWS, training=True))
+    assert kept == {id(v): 0.6 for v in (model.bn.moving_mean, model.bn.moving_variance)}
+
+
 def test_a_mean_of_weights_is_judged_at_the_end_of_training_alone() -> None:
     path = rg.path(normalized(), ROWS, LABELS, technique="swa", strengths=3, folds=3, epochs=4)
     assert path.table["epochs"].tolist()[1:] == [4, 4]

@@ -48,7 +48,7 @@ def trained(model, folder, advance):
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "averaged"])
-@pytest.mark.parametrize("cut", [3, EPOCHS, EPOCHS + 2])
+@pytest.mark.parametrize("cut", [3, EPOCHS, EPOCHS + 2, 2 * EPOCHS - 1])  # in the last one a member is done
 def test_what_was_cut_off_goes_on_to_the_bit(optimizer, cut, tmp_path):
     if optimizer == "averaged":
         optimizer = keras.optimizers.SGD(0.1, momentum=0.9, use_ema=True, ema_momentum=0.9)

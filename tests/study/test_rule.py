@@ -195,10 +195,11 @@ def test_how_long_is_best_is_what_the_score_says_that_asks_for_most():
     curves[..., 1] = -np.abs(np.arange(12) - 3.0)[None, :, None]
     assert latest_best(curves) == 9
     assert latest_best(curves[..., 1:]) == 4
-    curves[0, 5:] = np.nan  # one diverges: the others say it
-    curves[1, 5:] = -np.inf
+    curves[0] -= 100  # they diverge: the others say it
+    curves[0, 9:], curves[1, 9:] = np.nan, -np.inf
+    curves[2:, :2] = np.nan  # not defined yet
     assert latest_best(curves) == 9
-    assert latest_best(np.full_like(curves, np.nan)) == 12
+    assert latest_best(np.full_like(curves, np.nan)) == 0
 
 
 def test_candidates_train_longer_where_the_leaders_are_best_near_the_end_and_not_for_one_of_them():

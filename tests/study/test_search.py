@@ -551,6 +551,20 @@ def fast(rate=0.02):
     return model
 
 
+def noting(monkeypatch):
+    """How long the members of each job are asked to train, as they are asked."""
+    from regularity.study._search import _Search
+
+    asked, train = [], _Search._train
+
+    def noted(self, tasks, pool):
+        asked.extend(task.epochs for task in tasks[:1])
+        return train(self, tasks, pool)
+
+    monkeypatch.setattr(_Search, "_train", noted)
+    return asked
+
+
 def test_without_epochs_candidates_train_three_times_as_long_as_is_best_for_the_model_as_given(tmp_path):
     for looked in (10, 20, 50):  # until the best is in the first half
         curves = searched(model=fast(), epochs=looked, trials=2)._found.trials[0].curves[:5]  # its first ring
@@ -571,14 +585,7 @@ def test_where_the_model_as_given_is_best_late_candidates_train_longer_than_was_
 
     monkeypatch.setattr(_search, "_LOOKED", (2, 4, 6))
     monkeypatch.setattr(_search, "_MOST_EPOCHS", 16)
-    asked = []
-    train = _search._Search._train
-
-    def noted(self, tasks, pool):
-        asked.extend(task.epochs for task in tasks[:1])
-        return train(self, tasks, pool)
-
-    monkeypatch.setattr(_search._Search, "_train", noted)
+    asked = noting(monkeypatch)
     study = searched(model=fast(1e-4), epochs=None, trials=2)
     assert asked[:3] == [2, 4, 6]
     assert of_length(study) == [16, 16]
@@ -591,6 +598,41 @@ def test_a_budget_that_is_too_short_for_a_dozen_candidates_makes_them_no_longer(
     monkeypatch.setattr(_search.Pace, "seconds", 10.0)  # a member-epoch, with which there is no time for another look
     study = searched(model=fast(1e-4), epochs=None, trials=None, budget=60)
     assert set(of_length(study)) == {6}
+
+
+def test_a_look_that_takes_more_than_a_tenth_of_a_budget_is_left_out(monkeypatch):
+    from regularity.study import _search
+
+    monkeypatch.setattr(_search, "_LOOKED", (4, 6))
+    monkeypatch.setattr(_search, "_LONGER", 1)
+    monkeypatch.setattr(_search, "_FEWEST_EPOCHS", 5)
+    monkeypatch.setattr(_search.Pace, "seconds", 10.0)
+    asked = noting(monkeypatch)
+    assert set(of_length(searched(model=fast(1e-4), epochs=None, trials=None, budget=60))) == {5}
+    assert asked[0] == 4
+    assert 6 not in asked
+
+
+def test_candidates_train_longer_where_the_leaders_ask_for_it(monkeypatch):
+    from regularity.study import _search
+
+    monkeypatch.setattr(_search, "_LOOKED", (2,))
+    monkeypatch.setattr(_search, "_FEWEST_EPOCHS", 2)
+    monkeypatch.setattr(_search, "_LONGER", 2)
+    monkeypatch.setattr(_search, "_MOST_EPOCHS", 7)
+    lengths = of_length(searched(model=fast(1e-4), epochs=None, trials=40, score="loss"))
+    assert set(lengths[:8]) == {4}
+    assert lengths[-1] > 4
+    assert max(lengths) <= 7
+
+
+@pytest.mark.parametrize(
+    ("members", "chunk", "lanes", "share"), [(5, 5, 1, 1.0), (5, 1, 2, 5 / 6), (5, 20, 2, 1 / 8), (3, 1, 1, 1.0)]
+)
+def test_a_few_members_alone_are_a_share_of_what_full_lanes_do(members, chunk, lanes, share):
+    from regularity.study._search import _share_of_work
+
+    assert _share_of_work(members, chunk, lanes) == pytest.approx(share)
 
 
 def test_a_longer_budget_later_has_time_for_longer_training(tmp_path, monkeypatch):

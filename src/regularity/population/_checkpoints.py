@@ -13,6 +13,7 @@ import numpy as np
 import regularity
 from regularity.population._tasks import Task
 
+_FORMAT = 2  # of what is saved
 _EVERY = 30.0  # seconds between two of a chunk: one that trains faster than this is never written
 
 
@@ -63,7 +64,7 @@ class Checkpoint:
 
 def _name(tasks: Sequence[Task]) -> str:
     """A name for some members that others don't have."""
-    found = hashlib.sha256(regularity.__version__.encode())
+    found = hashlib.sha256(f"{regularity.__version__} {_FORMAT}".encode())
     for task in tasks:
         settings = (task.seed, task.epochs, task.learning_rate, task.keep_weights, task.keep_outputs)
         found.update(repr((settings, sorted(task.strengths.items()), sorted(task.schedules.items()))).encode())

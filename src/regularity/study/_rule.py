@@ -285,11 +285,14 @@ def best_epoch(curve: np.ndarray, of_length: bool) -> int:
 def latest_best(curves: np.ndarray) -> int:
     """How many epochs are best on the mean for members of (members, epochs, sets, scores): the most that any score asks for.
 
-    All of them where nothing is finite.
+    By the members that have not diverged; 0 where all have.
     """
-    finite = np.where(np.isfinite(curves), curves, np.nan)
-    mean = _without_warning(np.nanmean, finite, (0, 2))
-    return max(best_epoch(curve, of_length=bool(np.isnan(curve).all())) for curve in mean.T) + 1
+    finite = curves[np.isfinite(curves[:, -1]).all((1, 2))]
+    if not len(finite):
+        return 0
+    # some scores are not defined after the first epochs
+    mean = _without_warning(np.nanmean, np.where(np.isfinite(finite), finite, np.nan), (0, 2))
+    return max(best_epoch(curve, of_length=False) for curve in mean.T) + 1
 
 
 def long_enough(told: Sequence[tuple[float, int]], at_first: int, most: int) -> int:

@@ -355,27 +355,29 @@ class _Search:
         if self.seconds is not None:  # all of it, so that a longer one allows more
             a_dozen = _DOZEN * len(self.design.rings[0]) * (pace or math.inf)
             self.most_epochs = max(_LOOKED[-1], min(_MOST_EPOCHS, int((1 - _RESERVE) * self.seconds / a_dozen)))
-        self.epochs = self.epochs_at_first = min(max(_FEWEST_EPOCHS, _LONGER * best), self.most_epochs)
+        wanted = max(_FEWEST_EPOCHS, _LONGER * best) if best else _LOOKED[-1]
+        self.epochs = self.epochs_at_first = min(wanted, self.most_epochs)
 
     def _best_of_given(self, pool: Pool | Cluster) -> tuple[int, float | None]:
-        """How many epochs are best for the model as given, looked for in more and more, and seconds a member-epoch."""
-        best, cells = 0, [(cell, c) for c, cell in enumerate(self.design.ring(0))]
+        """How many epochs are best for the model as given, looked for in more and more, and seconds a member-epoch.
+
+        0 epochs where it diverges.
+        """
+        best, pace, cells = 0, None, [(cell, c) for c, cell in enumerate(self.design.ring(0))]
         for epochs in _LOOKED:
-            cost = epochs * len(cells) * (self.pace.seconds or 0.0)
-            if best and self.seconds is not None and cost > _LOOKING * self.seconds:
+            if pace is not None and self.seconds is not None and epochs * len(cells) * pace > _LOOKING * self.seconds:
                 break
+            begun = time.monotonic()
             tasks = self.members_of.tasks(Recipe({}), cells, epochs)
             outcomes = self._train(tasks, pool)()
             self.trainer.forget(tasks)
+            # workers of a cluster tell of members only when they are done
+            pace = (time.monotonic() - begun) / (epochs * len(cells)) if self.on_ray else self.pace.seconds
             best = latest_best(np.array([outcome.held_out for outcome in outcomes], "float64"))
             if 2 * best <= epochs:
                 break
-        # these few fill neither their chunk nor all lanes, as candidates will
-        size = self.trainer.chunk(tasks)
-        rounds = -(-len(cells) // (size * len(pool.lanes)))
-        pace = self.pace.seconds and self.pace.seconds * len(cells) / (rounds * size * len(pool.lanes))
         self.pace = Pace(self.pace.compiling)
-        return best, pace
+        return best, pace and pace * _share_of_work(len(cells), self.trainer.chunk(tasks), len(pool.lanes))
 
     # -- explore ---------------------------------------------------------------------------------------------------
 
@@ -656,8 +658,9 @@ class _Search:
             left = self._left - self._judging(self._fewest_seeds if ring == 1 else self._most_seeds)
             if wanted and left <= 0:
                 return
-            if wanted and left < len(wanted) * cells * self._per_member:
-                wanted = wanted[: max(0, int(left / (cells * self._per_member)))]
+            costs = np.cumsum([cells * trial.curves.shape[1] * (self.pace.seconds or 0.0) for trial in wanted])
+            if wanted and left < costs[-1]:
+                wanted = wanted[: int((costs <= left).sum())]
                 if all(trial.name for trial in wanted):
                     return
             if wanted:
@@ -795,6 +798,12 @@ class _Search:
                     judged = [self._judged(i, e, c, n) for n in range(seeds)]
                     found[role][fold] = [np.nan if scores is None else scores[s] for scores in judged]
         return found
+
+
+def _share_of_work(members: int, chunk: int, lanes: int) -> float:
+    """How much of what all lanes could do in that time is done where some members train alone: they fill neither chunks nor lanes."""
+    rounds = -(-members // (chunk * lanes))
+    return members / (rounds * chunk * lanes)
 
 
 def planned(
