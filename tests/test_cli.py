@@ -201,6 +201,7 @@ def test_path_as_json_is_the_path_of_python(saved):
     out, path = saved
     found = json.loads(out)
     pd.testing.assert_frame_equal(pd.DataFrame(found["table"]), path.table, check_exact=False, rtol=1e-6)
+    assert any(row["norm"] != round(row["norm"], 10) for row in found["table"])
     assert found["best"] == json.loads(path.best.recipe.to_json())
     assert found["one_se"] == json.loads(path.one_se.recipe.to_json())
     assert (found["score"], found["verdict"], found["flat"]) == (path.score_name, path.verdict, path.flat)
@@ -288,6 +289,37 @@ def test_terminal_gets_signs_that_a_file_does_not(monkeypatch, capsys):
     assert capsys.readouterr().out == "R² 0.5 ± 0.1\n"
 
 
+def test_numbers_in_json_are_whole_and_none_where_they_are_none():
+    table = pd.DataFrame({"strength": [1e-11, 0.1 + 0.2, np.nan, np.inf], "epochs": 3, "name": ["", "off", None, "ż"]})
+    found = json.loads(json.dumps(_printing.records(table)))
+    assert found[0] == {"strength": 1e-11, "epochs": 3, "name": ""}
+    assert [row["strength"] for row in found[1:]] == [0.1 + 0.2, None, None]
+    by_name = json.loads(json.dumps(_printing.records(table.head(2).set_index("name"), "index")))
+    assert by_name["off"] == {"strength": 0.1 + 0.2, "epochs": 3}
+
+
+def test_a_name_that_a_pipe_can_not_encode_is_escaped():
+    program = (
+        "from regularity import cli\n"
+        "from regularity.cli import _commands, _printing\n"
+        "def work(**_):\n"
+        "    _printing.print_table('title', ['name'], [['\\u017c']])\n"
+        "    _printing.say('\\u0142')\n"
+        "_commands.app = work\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert rb"\u017c" in done.stdout
+    assert rb"\u0142" in done.stdout
+
+
 def test_models_that_hold_what_is_ours_are_loaded(folder):
     """By a process that has not imported what is in the file."""
     stack = [keras.layers.Dense(8, "relu", kernel_regularizer=rg.regularizers.L2(1e-3)), rg.layers.Dropout(0.2)]
@@ -351,6 +383,12 @@ MODEL, DATA = "model.keras", "data.npz"
 WRONG = {
     "no such model": (["nothing.keras", DATA], "No such file: nothing.keras. Expected a model"),
     "no such data": ([MODEL, "nothing.csv"], "No such file: nothing.csv. Expected rows"),
+    "a name of a model that is too long": ([f"{'a' * 300}.keras", DATA], f"{'a' * 300}.keras"),
+    "a name of data that is too long": ([MODEL, f"{'a' * 300}.csv"], f"{'a' * 300}.csv"),
+    "a name of a picture that is too long": (
+        [MODEL, DATA, "--plot", f"{'a' * 300}.png"],
+        f"Can't write to {'a' * 300}.png",
+    ),
     "no model": (["broken.keras", DATA], "broken.keras does not load as a Keras model"),
     "an archive without a model": (["empty.keras", DATA], "empty.keras does not load as a Keras model"),
     "data as a model": ([DATA, DATA], "data.npz does not load as a Keras model"),
@@ -480,6 +518,16 @@ def test_demo_that_can_not_write_says_so(run):
     code, _, err = run("demo", "--folder", "data.csv")
     assert code == 2
     assert err.startswith("regularity: Can't write to data.csv")
+
+
+def test_demo_sees_that_a_folder_can_only_be_read_before_the_work(run, monkeypatch, tmp_path):
+    from regularity import demo
+
+    monkeypatch.setattr(demo, "run", lambda *_, **__: pytest.fail("worked before all was checked"))
+    monkeypatch.setattr(_files.os, "access", lambda path, mode: mode != os.W_OK)  # root may do all
+    code, out, err = run("demo", "--folder", tmp_path)
+    assert (code, out) == (2, "")
+    assert err == f"regularity: Can't write to {tmp_path}: permission denied.\n"
 
 
 def test_backend_of_pictures_is_left_as_it_was(saved):

@@ -65,6 +65,8 @@ def test_search_saves_what_it_found_and_resume_goes_on_by_its_name(run):
     first = as_json(run("search", "net.v2.keras", "data.npz", *SMALL, "--out", "answer.keras", "--json"))
     assert (first["study"], first["storage"], first["model"]) == ("net.v2", "regularity/net.v2.db", "answer.keras")
     assert keras.saving.load_model("answer.keras").input_shape == (None, 4)
+    assert any(row["seconds"] != round(row["seconds"], 10) for row in first["table"])
+    assert any(row["error"] != round(row["error"], 10) for row in first["comparison"].values())
     for study in ("net.v2", "regularity/net.v2.db"):
         again = as_json(run("resume", study, "--json"))
         assert again["table"] == first["table"]  # to the second: nothing was trained again
@@ -381,6 +383,12 @@ def test_dates_as_text_are_refused_and_other_text_is_said(written):
     assert err.startswith(
         "Task: classification, of the classes no, yes\nColumns: 1 of numbers, 1 as categories: town (2 different)\n"
     )
+
+
+def test_a_name_of_a_study_that_is_too_long_is_refused(run):
+    code, out, err = run("resume", "a" * 300)
+    assert (code, out) == (2, "")
+    assert "a" * 300 in err
 
 
 def test_one_number_as_target_is_refused(run):

@@ -346,6 +346,16 @@ def test_a_score_that_is_no_mean_of_rows_on_validation_data_counts_each_row_once
     assert found.calibration.bins["rows"].sum() == 40
 
 
+def test_a_part_of_validation_data_without_a_class_leaves_out_what_needs_it():
+    y = np.where(np.arange(120) % 40 == 0, 2, Y)  # of class 2 one row is held out: a part of them lacks it
+    model = network(outputs=3)
+    found = rg.diagnose(
+        model, X[:80], y[:80], validation_data=(X[80:], y[80:]), score="roc_auc_ovr", epochs=3, seeds=2, verbose=0
+    )
+    assert "held_out_score" in found.table.index
+    held_value(found.table)
+
+
 def test_several_inputs_and_outputs_are_judged_by_their_loss():
     inputs = [keras.Input((10,), name="a"), keras.Input((10,), name="b")]
     hidden = keras.layers.Dense(8, "relu")(keras.layers.Concatenate()(inputs))
@@ -406,6 +416,19 @@ def test_a_run_that_is_best_at_its_end_has_no_endless_interval():
     falling = np.exp(-np.arange(40) / 8)
     table = rg.diagnose({"loss": falling, "val_loss": 0.1 + falling}).table
     assert np.isfinite(table[["value", "low", "high"]].astype(float).to_numpy()).all()
+
+
+def test_a_run_that_ends_in_nan_says_in_which_epoch_and_what_to_do():
+    logs = curves()
+    assert "finite" not in str(rg.diagnose(logs))
+    logs["loss"][25:] = [np.nan] * 15
+    found = rg.diagnose(logs)
+    assert "in epoch 26 of 40 the loss ceases to be finite" in found.reasons[0]
+    assert "learning rate" in found.reasons[0]
+    assert "clipnorm" in found.reasons[0]
+    assert "After" in found.reasons[1]
+    assert len(found.curves) == 25
+    compile(found.next, "next", "exec")
 
 
 def test_scatter_alone_is_seldom_a_rise_or_learning():
@@ -568,6 +591,8 @@ def test_the_command_line_says_the_same(tmp_path, monkeypatch, command_line):
     found = json.loads(out)
     assert code == 0
     assert found["verdict"] == "over"
+    for rows in (found["table"].values(), found["shares"], found["weights"]):
+        assert any(value != round(value, 10) for row in rows for value in row.values() if isinstance(value, float))
     assert (tmp_path / "new" / "picture.svg").stat().st_size > 1000
     code, out, _ = command_line(*arguments)
     assert code == 0

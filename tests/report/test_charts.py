@@ -1,10 +1,12 @@
 """What the charts of the report draw is what the study found: their data and what stands on which axis."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from regularity.report import _charts, _trials
+from regularity.report import _charts, _page, _trials
 
 
 def data(chart, needle):
@@ -135,3 +137,9 @@ def test_long_curves_of_many_variants_are_drawn():
 def test_a_profile_without_any_score_has_bounds_all_the_same():
     rows = pd.DataFrame({"strength": [np.nan, 0.1, 0.2], "score": np.nan, "error": np.nan, "train_score": np.nan})
     assert _trials.reach(rows) == (0.0, 1.0)
+
+
+def test_rows_that_are_judged_several_times_count_once(study):
+    design = dataclasses.replace(study._settled.design, folds=study._settled.design.folds * 2)
+    repeated = dataclasses.replace(study, _settled=study._settled._replace(design=design))
+    assert _page._facts(repeated)["Judged on"].startswith("90 rows in 8 folds")

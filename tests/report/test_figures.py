@@ -5,6 +5,7 @@ import html
 import io
 import re
 
+import keras
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import regularity as rg
+from regularity.report import _page
 from regularity.study import Path, Point
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -222,6 +224,23 @@ def test_plot_of_differences_stands_where_the_table_does(study):
     table = study.comparison.drop(index="chosen")
     assert points.get_xdata().tolist() == table["difference"].tolist()
     assert [text.get_text() for text in study.plot_comparison().axes[0].get_yticklabels()] == table.index.tolist()
+
+
+def test_comparison_says_what_it_is_that_helps(study, monkeypatch):
+    monkeypatch.setattr(rg.Study, "verdict", "helps")
+    monkeypatch.setattr(rg.Study, "_subject", "Another learning rate")
+    assert study.plot_comparison().axes[0].get_title(loc="left") == "Another learning rate helps"
+
+
+def test_trials_without_a_technique_that_was_searched_have_no_strengths():
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(40, 4)).astype("float32"), random.normal(size=40).astype("float32")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.2), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    study = rg.search(model, x, y, ["dropout"], trials=2, folds=4, epochs=1, storage="sqlite://", verbose=0)
+    with pytest.raises(ValueError, match=r"technique that was searched.*trials"):
+        study.plot_strengths()
+    assert "No trial has a technique that was searched." in _page.page(study)
 
 
 # -- in a notebook -----------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What a study shows besides its answer: against scikit-learn, NumPy and what the study itself says."""
 
+import dataclasses
 import json
 
 import keras
@@ -9,9 +10,10 @@ import pytest
 from sklearn.calibration import calibration_curve
 
 import regularity as rg
-from regularity.report import _page
+from regularity.report import _page, _trials
 from regularity.study import _ablation
 from regularity.study._evidence import calibration
+from regularity.study._records import Judged
 
 
 def test_reliability_is_scikit_learns():
@@ -186,4 +188,54 @@ def test_a_recipe_without_any_technique_has_no_profile():
     assert len(study.profile()) == 0
     with pytest.raises(ValueError, match="technique that was searched"):
         study.plot_profile()
-    assert "data-chart=profile" not in _page.page(study)
+    assert 'data-chart="profile' not in _page.page(study)
+
+
+def test_what_is_searched_is_alone_where_what_the_model_brings_is_off(study):
+    found = study._evidence.strengths
+    numbers = found["trial"][found["alone"] & (found["technique"] == "l2")]
+    others = [study._found.trials[number].recipe.strengths["dropout"] for number in numbers]
+    assert others
+    assert not any(others)  # the model has 0.2
+    assert "nothing else was changed" not in _page.page(study)
+
+
+def unjudged(study):
+    """A study as a page shows it while its search runs."""
+    return dataclasses.replace(study, _found=study._found._replace(judged=Judged([], {}), gains=None, weights=[]))
+
+
+def test_where_the_model_as_given_diverges_nothing_has_a_difference_to_it():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(60, 5)).astype("float32")
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1e30), "mse")
+    space = {"learning_rate": (1e-3, 1e-2), "l2": None}
+    study = rg.search(model, x, x[:, 0], space, trials=6, folds=4, epochs=2, storage="sqlite://", verbose=0)
+    assert study.table["score"].notna().any()
+    for shown in (study.table, study._evidence.strengths, _trials.rows(study)):
+        assert shown[["difference", "error"]].isna().all(axis=None)
+    words = str(unjudged(study))
+    assert words.startswith("The model diverges as given. The best guess up to now is ")
+    assert "nan" not in words
+    for page in (_page.page(study), _page.page(unjudged(study))):
+        assert "that one diverges" in page
+        assert 'data-chart="strength-' not in page
+    with pytest.raises(ValueError, match=r"as given.*diverges"):
+        study.plot_strengths()
+
+
+def test_a_recipe_is_named_with_what_the_space_fixes():
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(40, 4)).astype("float32"), random.normal(size=40).astype("float32")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    space = {"l2": {"strength": None, "schedule": ["cosine"]}, "mixup": 0.2, "learning_rate": (1e-4, 1e-1)}
+    study = rg.search(model, x, y, space, trials=8, folds=4, epochs=1, storage="sqlite://", verbose=0)
+    for row in _trials.rows(study).to_dict("records"):
+        trial = study._found.trials[row["trial"]]
+        if not trial.name:
+            assert "mixup 0.2" in row["label"]
+            assert ("l2" in row["label"]) == ("l2" in trial.point)
+            assert ("l2" in row["label"]) == ("cosine" in row["label"])
+            assert ("learning_rate" in row["label"]) == ("learning_rate" in trial.point)

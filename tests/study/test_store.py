@@ -139,6 +139,9 @@ def test_a_password_is_not_shown():
     assert shown("postgresql://me:a@b:c/d@host/studies?x=1") == "postgresql://me:***@host/studies?x=1"
     assert shown("postgresql://me@host/studies") == "postgresql://me@host/studies"
     assert shown(Path("a:b@c.db")) == "a:b@c.db"
+    for key in ("password", "passwd", "sslpassword"):
+        assert shown(f"mysql://host/studies?user=me&{key}=a@b:c&x=1") == f"mysql://host/studies?user=me&{key}=***&x=1"
+    assert shown("mysql://me:secret@host/studies?password=a@b") == "mysql://me:***@host/studies?password=***"
 
 
 @pytest.fixture

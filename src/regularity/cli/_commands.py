@@ -14,14 +14,14 @@ import typer
 
 from regularity.cli._files import (
     Wrong,
+    check_folder,
     check_picture,
     check_writable,
     load_model,
     load_with_rows,
-    make_folder,
     read_numbers,
 )
-from regularity.cli._printing import WIDEST, mark, pm, print_json, print_table, say
+from regularity.cli._printing import WIDEST, escape_what_pipes_lack, mark, pm, print_json, print_table, records, say
 from regularity.cli._searching import Engine, Log, Outputs, Task, search_again, search_as_asked, where_of
 
 app = typer.Typer(
@@ -81,7 +81,7 @@ def demo(
     """Find the strength of L2 and of dropout for a network that overfits, on data that scikit-learn ships."""
     from regularity.demo import run
 
-    make_folder(folder)
+    check_folder(folder)
     rows, pictures, answers = run(folder, verbose=0 if quiet or as_json else "auto")
     if as_json:
         print_json({"table": rows, "pictures": [str(p) for p in pictures], "answers": answers})
@@ -153,7 +153,7 @@ def path(
             {
                 "technique": technique, "score": found.score_name, "verdict": found.verdict, "flat": found.flat, "answer": str(found),
                 "best": json.loads(found.best.recipe.to_json()), "one_se": json.loads(found.one_se.recipe.to_json()),
-                "table": json.loads(found.table.to_json(orient="records")), "picture": str(plot), "model": None if out is None else str(out),
+                "table": records(found.table), "picture": str(plot), "model": None if out is None else str(out),
             }
         )  # fmt: skip
         return
@@ -348,8 +348,8 @@ def diagnose(
         print_json(
             {
                 "verdict": found.verdict, "reasons": list(found.reasons), "next": found.next, "score": found.score_name, "epochs": found.epochs,
-                "table": json.loads(found.table.to_json(orient="index")), "shares": json.loads(found.shares.to_json(orient="records")),
-                "weights": json.loads(found.weights[["kernel", "norm", "spectral_norm", "zeros"]].to_json(orient="records")),
+                "table": records(found.table, "index"), "shares": records(found.shares),
+                "weights": records(found.weights[["kernel", "norm", "spectral_norm", "zeros"]]),
                 "picture": None if plot is None else str(plot),
             }
         )  # fmt: skip
@@ -438,6 +438,7 @@ def main() -> None:
     """Run the command line: errors and warnings are one line, and errors exit with 2 where the input is wrong, else with 1."""
     if not os.environ.get("REGULARITY_DEBUG"):
         warnings.showwarning = _warn
+    escape_what_pipes_lack()
     os.environ.setdefault("KERAS_BACKEND", "jax")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:

@@ -23,6 +23,13 @@ def make_folder(folder: Path) -> None:
         raise Wrong(f"Can't write to {folder}: {error.strerror}.") from error
 
 
+def check_folder(folder: Path) -> None:
+    """See that files can be written in a folder, which is made where it is not there."""
+    make_folder(folder)
+    if not os.access(folder, os.W_OK):
+        raise Wrong(f"Can't write to {folder}: permission denied.")
+
+
 def check_picture(file: Path | None) -> None:
     """See that a picture can be written, now and not after the work."""
     if file is None:
@@ -34,12 +41,23 @@ def check_picture(file: Path | None) -> None:
 
 def check_writable(file: Path) -> None:
     make_folder(file.parent)
-    if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
-        raise Wrong(f"Can't write to {file}: {'it is a folder' if file.is_dir() else 'permission denied'}.")
+    try:
+        folder, there = file.is_dir(), file.exists()
+    except OSError as error:  # a folder that can't be entered, or a name that is too long
+        raise Wrong(f"Can't write to {file}: {error.strerror}.") from error
+    if folder or not os.access(file if there else file.parent, os.W_OK):
+        raise Wrong(f"Can't write to {file}: {'it is a folder' if folder else 'permission denied'}.")
+
+
+def _is_file(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError as error:  # likewise
+        raise Wrong(f"Can't read {file}: {error.strerror}.") from error
 
 
 def load_model(file: Path) -> Any:
-    if not file.is_file():
+    if not _is_file(file):
         raise Wrong(f"No such file: {file}. Expected a model that Keras saved, as .keras.")
     import warnings
 
@@ -56,7 +74,7 @@ def load_model(file: Path) -> Any:
 
 
 def read_rows(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
-    if not file.is_file():
+    if not _is_file(file):
         raise Wrong(f"No such file: {file}. Expected rows as .npz, .csv or .parquet.")
     readers = {".npz": _npz, ".csv": _frame, ".parquet": _frame}
     if file.suffix.lower() not in readers:

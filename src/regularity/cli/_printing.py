@@ -1,8 +1,10 @@
 """What the command line prints: in colour and folded on a terminal, plain where it goes to a file or a pipe."""
 
+import io
 import json
+import math
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import typer
 
@@ -15,6 +17,31 @@ def pm(value: float, error: float) -> str:
 
 def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2))
+
+
+def records(table: Any, orient: Literal["records", "index"] = "records") -> Any:
+    """The rows of a table for `print_json`, in full precision; what is no finite number is None.
+
+    Args:
+        table: A frame of pandas.
+        orient: `records` for a list of rows, `index` for rows by their names.
+    """
+
+    def known(row: dict[Any, Any]) -> dict[str, Any]:
+        return {
+            str(key): None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in row.items()
+        }
+
+    found = table.to_dict(orient=orient)  # `to_json` of pandas rounds to ten decimals
+    return {str(name): known(row) for name, row in found.items()} if orient == "index" else [known(r) for r in found]
+
+
+def escape_what_pipes_lack() -> None:
+    """Let a file or a pipe have an escape for a sign that its encoding lacks: an error would come after the work."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
+            stream.reconfigure(errors="backslashreplace")
 
 
 def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import typer
 
 from regularity.cli._files import MOST_CLASSES, Wrong, check_classes, check_writable, load_with_rows, read_rows
-from regularity.cli._printing import print_json, print_table, say
+from regularity.cli._printing import print_json, print_table, records, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,11 +85,13 @@ def _kept(study: str, storage: str | None) -> tuple[str, str]:
     """Where a study is and its name there, from what the command line says of it."""
     from regularity.study._store import names_in, shown, study_file
 
-    where = storage or (study if "://" in study else str(study_file(study)))
     try:
+        where = storage or (study if "://" in study else str(study_file(study)))
         names = names_in(where)
     except ValueError as error:
         raise Wrong(str(error)) from error
+    except OSError as error:
+        raise Wrong(f"Can't read {shown(storage or study)}: {error.strerror}.") from error
     if not names:
         there = (
             "a name in ./regularity/, or a file that `regularity search` named"
@@ -148,12 +150,11 @@ def _show(found: Any, outputs: Outputs) -> None:
 
     files = {name: str(file) for name, file in outputs._asdict().items() if isinstance(file, Path)}
     if outputs.as_json:
-        table = found.table.reset_index()
         print_json(
             {
                 "study": found.name, "storage": shown(found.storage), "score": found.score_name, "verdict": found.verdict, "answer": str(found),
                 "recipe": json.loads(found.recipe.to_json()), "best": json.loads(found.best.to_json()),
-                "comparison": json.loads(found.comparison.to_json(orient="index")), "table": json.loads(table.to_json(orient="records")),
+                "comparison": records(found.comparison, "index"), "table": records(found.table.reset_index()),
                 **{name: files.get(name) for name in ("model", "ensemble", "report")},
             }
         )  # fmt: skip

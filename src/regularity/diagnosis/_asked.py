@@ -76,9 +76,12 @@ class Asked:
         return (held, *self.parts)
 
     def scored(self, shown: np.ndarray, rows: np.ndarray) -> float:
-        """The score of numbers or probabilities of (rows, ...)."""
+        """The score of numbers or probabilities of (rows, ...); NaN where there is none."""
         judge: Any = self.judge.score
-        return judge.of(shown, judge.y[rows])
+        try:
+            return judge.of(shown, judge.y[rows]) if len(rows) else np.nan
+        except Exception:  # some of the rows, or rows drawn anew, may miss a class that the scorer asks for
+            return np.nan
 
     def constant(self, rows: np.ndarray) -> np.ndarray:
         """What always saying the same says, which is what these rows are on average, of (classes or numbers,)."""

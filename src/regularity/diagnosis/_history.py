@@ -26,11 +26,18 @@ def of_history(history: Any) -> Diagnosis:
     Raises:
         ValueError: If it has no losses of training and validation in each of at least eight epochs.
     """
-    train, held = _losses(dict(getattr(history, "history", history)))
+    train, held, of = _losses(dict(getattr(history, "history", history)))
     table, epochs = _measured(train, held)
     count = len(held)
     verdict = verdict_of(table)
-    reasons = reasons_of(table, "loss", epochs, count)
+    reasons, then = reasons_of(table, "loss", epochs, count), next_of(verdict, table, epochs, count, [])
+    if count < of:
+        reasons.insert(
+            0,
+            f"That holds of the first {count} epochs alone: in epoch {count + 1} of {of} the loss ceases to be finite. Lower "
+            "the learning rate, or clip the gradients (`clipnorm`).",
+        )
+        then = f"# first a lower learning rate, or `clipnorm`\n{then}"
     if table["high"]["loss_gap"] < 0:
         reasons.append(
             "The training loss lies above the held-out one, as with dropout or augmentation, which act on it alone: how far "
@@ -41,12 +48,11 @@ def of_history(history: Any) -> Diagnosis:
         {"model": "as given", "epoch": np.arange(1, count + 1), "held_out_loss": held, "train_loss": train}
     )
     nothing = pd.DataFrame()
-    then = next_of(verdict, table, epochs, count, [])
     return Diagnosis(verdict, reasons, then, "loss", epochs, table, curves, nothing, None, nothing)
 
 
-def _losses(logs: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Training and held-out loss of each epoch, up to where one ceases to be finite; checked."""
+def _losses(logs: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, int]:
+    """Training and held-out loss of each epoch, up to where one ceases to be finite, and how many epochs there are; checked."""
     if not {"loss", "val_loss"} <= set(logs):
         raise ValueError(
             "Expected a history with `loss` and `val_loss`: fit with `validation_data` or `validation_split`. "
@@ -72,7 +78,7 @@ def _losses(logs: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(
             f"Expected at least {_FEWEST} epochs with finite losses, to tell a trend from scatter. Received: {count}"
         )
-    return train[:count], held[:count]
+    return train[:count], held[:count], len(known)
 
 
 def _measured(train: np.ndarray, held: np.ndarray) -> tuple[pd.DataFrame, int]:

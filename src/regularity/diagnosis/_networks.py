@@ -157,7 +157,7 @@ class Networks:
         for name, of in (("held_out_score", "held"), ("train_score", "trained")):
             for network, own in zip(np.arange(len(self._shown))[networks], times[of], strict=True):
                 rows = np.repeat(np.arange(len(own)), own)
-                found.setdefault(name, []).append(self._score(self._shown[network][rows], rows))
+                found.setdefault(name, []).append(self._asked.scored(self._shown[network][rows], rows))
                 # whatever rows are drawn, such a score of always saying the same hardly changes
                 found.setdefault(f"constant_{name}", []).append(self._constant_scores[of][network])
         return {name: float(np.mean(values)) for name, values in found.items()}
@@ -167,15 +167,12 @@ class Networks:
         """What always saying the same scores on the rows of each network."""
         rows = {of: [np.flatnonzero(mask) for mask in masks] for of, masks in self._masks.items()}
         return {
-            of: [self._score(np.tile(said, (len(own), 1)), own) for said, own in zip(self._said, each, strict=True)]
+            of: [
+                self._asked.scored(np.tile(said, (len(own), 1)), own)
+                for said, own in zip(self._said, each, strict=True)
+            ]
             for of, each in rows.items()
         }
-
-    def _score(self, shown: np.ndarray, rows: np.ndarray) -> float:
-        try:
-            return self._asked.scored(shown, rows) if len(rows) else np.nan
-        except Exception:  # rows drawn anew may miss a class that the scorer asks for
-            return np.nan
 
     @cached_property
     def _constant_losses(self) -> np.ndarray:

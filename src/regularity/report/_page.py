@@ -108,7 +108,8 @@ def _contents(study: Any) -> dict[str, Any]:
         rows[["trial", "role", "label"]].rename(columns={"label": "recipe"}), on="trial"
     )
     scales = {dimension.key: dimension.scale for dimension in study._settled.space.dimensions}
-    techniques = [key for key in scales if (strengths["technique"] == key).any()]
+    searched = strengths["technique"][: 0 if study._given_diverges else None]
+    techniques = [key for key in scales if (searched == key).any()]
     parallel = _trials.places(study, rows)
     calibration = evidence.calibration
     comparison = ablation = profile = None
@@ -167,7 +168,7 @@ def _facts(study: Any) -> dict[str, str]:
     """How it was measured, in words."""
     settled, record = study._settled, study._record
     design, members = settled.design, int(study.table["members"].sum())
-    held = sum(len(fold) for fold in design.folds)
+    held = len(np.unique(np.concatenate(design.folds)))  # repeated folds have the same rows again
     apart = "" if design.share else f", beside {settled.data.rows - held} to train on"
     corrected = (
         "; errors are corrected for folds that share training rows (Nadeau and Bengio 2003)" if design.share else ""

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from regularity.recipe import Recipe
+
 _MOST = 500  # trials that are shown, the best of all: a page stays light and a picture clear
 
 
@@ -22,7 +24,7 @@ def rows(study: Any) -> pd.DataFrame:
     roles[0] = "as given"
     roles[found.choice.answer] = "chosen"
     table = table.assign(
-        label=[trial.name or _label(trial.point) for trial in found.trials],
+        label=[trial.name or _label(trial.recipe) for trial in found.trials],
         role=roles,
         note=[_note(row) for row in table.to_dict("records")],
         strengths=[{key: trial.point[key] for key in keys if key in trial.point} for trial in found.trials],
@@ -104,13 +106,15 @@ def reach(profile: pd.DataFrame) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
-def _label(point: dict[str, Any]) -> str:
-    return (
-        ", ".join(
-            f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in point.items()
-        )
-        or "nothing"
-    )
+def _label(recipe: Recipe) -> str:
+    """What a recipe has on, with what was not searched too."""
+    on = [
+        f"{key} {strength:.3g} {recipe.schedules.get(key, '')}".rstrip()
+        for key, strength in recipe.strengths.items()
+        if strength
+    ]
+    rate = [f"learning_rate {recipe.learning_rate:.3g}"] if recipe.learning_rate else []
+    return ", ".join(on + rate) or "nothing"
 
 
 def _note(row: dict[str, Any]) -> str:

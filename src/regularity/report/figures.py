@@ -98,7 +98,7 @@ def plot_comparison(study: Any, ax: Any = None) -> Any:
     _differences(axes, rows.index, rows["difference"], reach)
     axes.set_xlabel(f"{label(study.score_name)}: chosen minus this, 95 % interval")
     axes.set_title(
-        "Regularization helps" if study.verdict == "helps" else "Not separable from the model as given",
+        f"{study._subject} helps" if study.verdict == "helps" else "Not separable from the model as given",
         loc="left",
         fontsize=11,
     )
@@ -106,9 +106,22 @@ def plot_comparison(study: Any, ax: Any = None) -> Any:
 
 
 def plot_strengths(study: Any, ax: Any = None) -> Any:
-    """Draw each technique's trials over its strength: the difference to the model as given, with errors where it was alone."""
+    """Draw each technique's trials over its strength: the difference to the model as given, with errors where it was alone.
+
+    Raises:
+        ValueError: If the model as given diverges, or no trial has a technique that was searched.
+    """
+    if study._given_diverges:
+        raise ValueError(
+            "Expected a model as given with a score, to draw differences to it. Received: one that diverges."
+        )
     rows = study._evidence.strengths.merge(trial_rows(study)[["trial", "role"]], on="trial")
     dimensions = [d for d in study._settled.space.dimensions if (rows["technique"] == d.key).any()]
+    if not dimensions:
+        raise ValueError(
+            f"Expected a trial with a technique that was searched. Received: {len(study.table)} trials without any. Search "
+            "with more `trials`."
+        )
     found = _grid(ax, len(dimensions), "technique")
     low, high = span(rows)
     for axes, dimension in zip(found, dimensions, strict=True):

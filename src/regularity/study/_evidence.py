@@ -52,10 +52,11 @@ class Evidence:
     def strengths(self) -> pd.DataFrame:
         """A row for each technique of each trial: its `strength`, and the trial's `score` and `difference` to the model as given.
 
-        `place` is the share of its range, `alone` whether nothing else was changed, the learning rate included, `error` the
-        paired one of the difference.
+        `place` is the share of its range, `alone` whether nothing else that was searched was on, the learning rate included,
+        `error` the paired one of the difference.
         """
         found, space = self._study._found, self._study._settled.space
+        difference, error = self._study._difference_to_given
         rows = [
             {
                 "trial": trial.number,
@@ -63,8 +64,8 @@ class Evidence:
                 "strength": trial.point[dimension.key],
                 "place": dimension.place(trial.point[dimension.key]),
                 "score": found.at.score[i, 0],
-                "difference": found.at.difference[i],
-                "error": found.at.error[i],
+                "difference": difference[i],
+                "error": error[i],
                 "alone": not any(other.key in trial.point for other in space.dimensions if other is not dimension),
             }
             for dimension in space.dimensions

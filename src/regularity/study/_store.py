@@ -239,8 +239,11 @@ def as_optunas(trial: Trial, value: float, reported: Mapping[int, float], more: 
 
 
 def shown(storage: Any) -> str:
-    """A storage as a message may name it: without the password of a URL."""
-    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", str(storage))
+    """A storage as a message may name it: without the passwords of a URL."""
+    text = str(storage)
+    if "://" in text:  # drivers take one in the query, too
+        text = re.sub(r"([?&]\w*(?:password|passwd)=)[^&]*", r"\1***", text, flags=re.IGNORECASE)
+    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", text)
 
 
 def study_file(name: str) -> Path:

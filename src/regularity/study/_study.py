@@ -147,11 +147,11 @@ class Study:
         """A row for each finished trial, by its number.
 
         `name`; the strength of each technique, NaN where it is off; `score` over folds and its `difference` to the model as
-        given with the `error` of that; `log_loss` beside a score of classes, in which all classes count alike if they do in
-        the score; `expected`, by which is chosen; the `epochs` that are best for it; `members`, how many `diverged`, and whether it was `pruned`;
+        given with the `error` of that, NaN where that model diverges; `log_loss` beside a score of classes, in which all
+        classes count alike if they do in the score; `expected`, by which is chosen; the `epochs` that are best for it; `members`, how many `diverged`, and whether it was `pruned`;
         `seconds` when it was finished.
         """
-        rows = []
+        rows, (difference, error) = [], self._difference_to_given
         for i, trial in enumerate(self._found.trials):
             row: dict[str, Any] = {"name": trial.name}
             row |= {
@@ -159,8 +159,8 @@ class Study:
             }
             row |= {
                 "score": self._found.at.score[i, 0],
-                "difference": self._found.at.difference[i],
-                "error": self._found.at.error[i],
+                "difference": difference[i],
+                "error": error[i],
             }
             if self._found.at.score.shape[1] > 1:
                 row["log_loss"] = -self._found.at.score[i, 1]
@@ -316,7 +316,7 @@ class Study:
             The matplotlib figure.
 
         Raises:
-            ValueError: If `ax` are more or fewer.
+            ValueError: If `ax` are more or fewer, the model as given diverges, or no trial has a technique that was searched.
         """
         return _figures().plot_strengths(self, ax)
 
@@ -440,6 +440,11 @@ class Study:
     def _so_far(self) -> str:
         """The best guess of a study that nothing has judged yet."""
         at, chosen = self._found.at, self._found.choice.answer
+        if self._given_diverges:
+            return (
+                f"The model diverges as given. The best guess up to now is {_listed(self.best)}: {self.score_name} "
+                f"{at.score[chosen, 0]:.4g}, on the folds that it was chosen on. What is chosen in the end is judged on others."
+            )
         given = f"{self.score_name} {at.score[0, 0]:.4g}"
         if chosen == 0:
             return f"Up to now nothing is better than the model as given, {given}."
@@ -454,6 +459,19 @@ class Study:
 
     def _difference(self, role: str) -> Estimate:
         return estimate(self._found.judged.differences(role), self._settled.design.share)
+
+    @property
+    def _given_diverges(self) -> bool:
+        """Whether the model as given has no score on the folds that candidates are compared on."""
+        return not np.isfinite(self._found.at.score[0]).all()
+
+    @property
+    def _difference_to_given(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of each trial, and its error; NaN where the model as given diverges, since the rule has another base then."""
+        at = self._found.at
+        if self._given_diverges:
+            return np.full_like(at.difference, np.nan), np.full_like(at.error, np.nan)
+        return at.difference, at.error
 
     @property
     def _subject(self) -> str:
