@@ -718,6 +718,8 @@ def why_no_soft_targets(model: Any) -> str | None:
             return f"its loss has label_smoothing={own['label_smoothing']} already: compile it without."
         if own.get("ignore_class") is not None:
             return "its loss ignores a class, which can't have a probability."
+        if not loss_name(loss).startswith("binary") and own.get("axis", -1) != -1:
+            return "the classes of its loss are not on the last axis."
     return None
 
 
@@ -731,6 +733,13 @@ def why_no_losses_of_rows(model: Any) -> str | None:
             return "its loss ignores a class, which can't have a probability."
         if _option(loss, "axis") not in (False, -1):
             return "the classes of its loss are not on the last axis."
+    return None
+
+
+def why_no_mean_of_rows(model: Any) -> str | None:
+    """Why the loss of `model` is no mean over rows, or None."""
+    if any(getattr(loss, "reduction", None) == "sum" for loss in _losses(model)):
+        return "its loss is a sum over rows (reduction='sum'): compile it with reduction='sum_over_batch_size'."
     return None
 
 
@@ -855,7 +864,16 @@ def keeps_shape(layer: Any) -> bool:
         [tuple(tensor.shape) for tensor in (*node.input_tensors, *node.output_tensors)]
         for node in getattr(layer, "_inbound_nodes", ())
     ]
+    if any(None in shape[1:] for of_call in shapes for shape in of_call) and not _keeps_length(layer):
+        return False
     return bool(shapes) and all(len(of_call) == 2 and of_call[0] == of_call[1] for of_call in shapes)
+
+
+def _keeps_length(layer: Any) -> bool:
+    """Whether a layer keeps sizes that are not known, which all but convolutions do."""
+    if not isinstance(layer, (BaseConv, BaseDepthwiseConv)):
+        return True
+    return layer.padding in ("same", "causal") and all(stride == 1 for stride in layer.strides)
 
 
 def taken_shapes(layer: Any) -> list[list[tuple[int | None, ...]]]:
@@ -1008,21 +1026,39 @@ def stepped(optimizer: Any) -> list[Any]:
     return optimizer._trainable_variables
 
 
-def average_with(optimizer: Any, momentum: Callable[[Any], Any]) -> None:
+def average_with(optimizer: Any, momentum: Callable[[Any], Any], *, constrained: bool) -> None:
     """Have `optimizer` average the weights, keeping a share `momentum(step)` of the averages at each step.
 
-    Before it is built (`use_ema`, `_update_model_variables_moving_average`, `finalize_variable_values`).
+    Before it is built (`use_ema`, `_update_model_variables_moving_average`, `apply`, `finalize_variable_values`).
+
+    Args:
+        optimizer: It, innermost.
+        momentum: The share, by the number of batches before.
+        constrained: Whether the weights are averaged behind their constraints; Keras does so before them.
     """
     optimizer.use_ema = True
     if not optimizer.built or not hasattr(optimizer, "_model_variables_moving_average"):
         optimizer._model_variables_moving_average = []
 
-    def update(variables: list[Any]) -> None:
-        kept = momentum(keras.ops.cast(batches_seen(optimizer), "float32"))
+    def kept() -> Any:
+        return momentum(keras.ops.cast(batches_seen(optimizer), "float32"))
+
+    def update(variables: list[Any], kept: Any) -> None:
         for variable, average in zip(variables, optimizer._model_variables_moving_average, strict=True):
             if average is not None:
                 share = keras.ops.cast(kept, variable.dtype)
                 average.assign(share * average + (1 - share) * variable)
+
+    def in_the_step(variables: list[Any]) -> None:
+        if not constrained:
+            update(variables, kept())
+
+    own = functools.partial(type(optimizer).apply, optimizer)  # also where the model is compiled with it again
+
+    def apply(*arguments: Any, **keywords: Any) -> None:
+        share = kept()  # the step that ends counts as the next
+        own(*arguments, **keywords)
+        update(optimizer._trainable_variables, share)
 
     def finalize(variables: list[Any]) -> None:
         # Keras hands the averages' own buffers to the weights, which the next `fit` gives away twice, and fails
@@ -1030,7 +1066,9 @@ def average_with(optimizer: Any, momentum: Callable[[Any], Any]) -> None:
             if average is not None:
                 variable.assign(keras.ops.copy(average))
 
-    object.__setattr__(optimizer, "_update_model_variables_moving_average", update)
+    object.__setattr__(optimizer, "_update_model_variables_moving_average", in_the_step)
+    if constrained:
+        object.__setattr__(optimizer, "apply", apply)
     object.__setattr__(optimizer, "finalize_variable_values", finalize)
 
 
@@ -1050,9 +1088,9 @@ def kept_by(model: Any, one_pass: Callable[[], Any]) -> dict[int, float]:
     statistics = batch_statistics(model)
     calls = {id(layer): 0 for layer in statistics.values()}
 
-    def counted(layer: Any, call: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:
-        calls[id(layer)] += 1
-        return call(*inputs, **keywords)
+    def counted(layer: Any, call: Callable[..., Any], inputs: Any, training: Any = None, **keywords: Any) -> Any:
+        calls[id(layer)] += bool(training)
+        return call(inputs, training=training, **keywords)
 
     layers = {id(layer): layer for layer in statistics.values()}.values()
     for layer in layers:

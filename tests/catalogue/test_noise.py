@@ -145,6 +145,15 @@ def test_temporal_activity_is_meritys_mean_over_a_batch():
     assert float(array(loss)) == pytest.approx(0.7 * ((h[:, 1:] - h[:, :-1]) ** 2).mean(), rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_temporal_activity_is_of_the_sequence_and_not_of_the_states(kind):
+    penalty = rg.regularizers.TemporalActivity(0.7)
+    layer = getattr(keras.layers, kind)(4, return_sequences=True, return_state=True, activity_regularizer=penalty)
+    h = array(layer(ops.convert_to_tensor(drawn((6, 5, 3))))[0])
+    expected = 0.7 * ((h[:, 1:] - h[:, :-1]) ** 2).mean()
+    assert sum(float(array(loss)) for loss in layer.losses) == pytest.approx(expected, rel=1e-5)
+
+
 def test_quantiles_are_those_of_scipy_for_numbers_as_they_are_drawn():
     whole = np.arange(-(2**23), 2**23, dtype="float32")
     x = (np.concatenate([whole[::7], whole[:1000], whole[-1000:]]) + np.float32(0.5)) * np.float32(2.0**-23)

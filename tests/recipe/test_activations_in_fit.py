@@ -310,6 +310,16 @@ def test_skips_go_into_stacks_inside_stacks_with_dropout_behind_them() -> None:
     same(member.model.get_weights(), plain.get_weights())
 
 
+@pytest.mark.parametrize("padding", ["same", "causal"])
+def test_skips_go_around_convolutions_of_any_length_that_keep_it(padding: str) -> None:
+    inputs = keras.Input((None, 8))
+    x = layers.Conv1D(8, 3, padding=padding, activation="relu", name="h")(inputs)
+    applied: Any = rg.Recipe({"skip": 0.5}).apply(ended(inputs, layers.GlobalAveragePooling1D()(x)))
+    rows = RANDOM.normal(size=(48, 7, 8)).astype("float32")
+    assert list(applied.strengths) == ["skip@h"]
+    fitted(applied, rows)
+
+
 def test_a_class_of_the_users_is_not_made_a_graph() -> None:
     class Mine(keras.Sequential):
         pass

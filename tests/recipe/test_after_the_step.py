@@ -126,3 +126,59 @@ def test_all_go_on_in_a_second_fit_and_through_a_file(tmp_path: Any) -> None:
     whole.fit(ROWS, LABELS, epochs=2, **HOW)
     same(once.get_weights(), whole.get_weights())
     same(loaded.get_weights(), whole.get_weights())
+
+
+def test_with_gradients_gathered_over_batches_only_steps_are_followed() -> None:
+    every = 2
+    model = network(optimizer=keras.optimizers.SGD(0.1, gradient_accumulation_steps=every))
+    slow = model.get_weights()
+    squares, multipliers = {k: np.mean(slow[k] ** 2) for k in (0, 2)}, {0: 0.0, 2: 0.0}
+
+    def after(weights: list[np.ndarray], batch: int) -> list[np.ndarray]:
+        nonlocal slow
+        if (batch + 1) % every:
+            return weights
+        for k in (0, 2):
+            shrunk = np.sign(weights[k]) * np.maximum(np.abs(weights[k]) - 0.1 * 0.2, 0)
+            multipliers[k] = max(0.0, multipliers[k] + np.mean(shrunk**2) - 0.9 * squares[k])
+            weights[k] = shrunk - 2 * multipliers[k] * shrunk
+        if (batch + 1) // every % 5 == 0:
+            slow = weights = [s + 0.5 * (w - s) for w, s in zip(weights, slow, strict=True)]
+        return weights
+
+    gathering = network(optimizer=keras.optimizers.SGD(0.1, gradient_accumulation_steps=every))
+    found = fitted({"proximal_l1": 0.2, "cpr": 0.9, "lookahead": 0.5}, gathering)
+    same(found, by_hand(model, after))
+
+
+@pytest.mark.parametrize("recipe", [{"lookahead": 0.5}, {"cpr": 1.0}, {"unit_norm": 0.5}])
+def test_where_no_step_is_due_nothing_moves(recipe: dict[str, float]) -> None:
+    start = network().get_weights()
+    still = network(optimizer=keras.optimizers.SGD(0.0, gradient_accumulation_steps=13))  # of 12 batches
+    same(fitted(recipe, still), start)
+
+
+def test_averages_are_of_the_weights_as_each_step_leaves_them() -> None:
+    averages: list[np.ndarray] = []
+
+    def after(weights: list[np.ndarray], step: int) -> list[np.ndarray]:
+        nonlocal averages
+        weights = [np.sign(w) * np.maximum(np.abs(w) - 0.1 * 0.2, 0) if w.ndim > 1 else w for w in weights]
+        averages = [0.9 * a + 0.1 * w for a, w in zip(averages or weights, weights, strict=True)]
+        return weights
+
+    plain = network(constraint=keras.constraints.MaxNorm(0.3))
+    by_hand(plain, after)
+    found = fitted({"max_norm@h": 0.3, "proximal_l1": 0.2, "ema": 0.9}, network())
+    assert np.linalg.norm(found[0], axis=0).max() <= 0.3 + 1e-5
+    same(found, averages)
+
+
+def test_averages_that_the_optimizer_has_are_those_of_keras() -> None:
+    def model() -> Any:
+        average = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9)
+        return network(optimizer=average, constraint=keras.constraints.MaxNorm(0.3))
+
+    expected = model()
+    expected.fit(ROWS, LABELS, **HOW)
+    same(fitted({}, model()), expected.get_weights())

@@ -333,6 +333,12 @@ def own_step() -> Any:
     return OwnStep(inputs, layers.Dense(3, "softmax")(inputs))
 
 
+def of_any_length(**how: Any) -> Any:
+    inputs = keras.Input((None, 8))
+    x = layers.Conv1D(8, 3, activation="relu", **how)(inputs)
+    return keras.Model(inputs, layers.Dense(3, "softmax")(layers.GlobalAveragePooling1D()(x)))
+
+
 REFUSED = {
     "smoothing without classes": ("label_smoothing", lambda: dense()[0], {"loss": "mse"}, "no cross-entropy"),
     "smoothing twice": (
@@ -340,6 +346,18 @@ REFUSED = {
         lambda: dense()[0],
         {"loss": keras.losses.CategoricalCrossentropy(label_smoothing=0.1)},
         "label_smoothing=0.1 already",
+    ),
+    "smoothing over classes elsewhere": (
+        "label_smoothing",
+        lambda: dense()[0],
+        {"loss": keras.losses.SparseCategoricalCrossentropy(axis=1)},
+        "not on the last axis",
+    ),
+    "slopes of a sum": (
+        "input_gradient",
+        lambda: dense()[0],
+        {"loss": keras.losses.SparseCategoricalCrossentropy(reduction="sum")},
+        "reduction='sum'.*sum_over_batch_size",
     ),
     "mixed tokens": ("mixup", embedding, {}, "takes whole numbers"),
     "noisy tokens": ("input_noise", embedding, {}, "takes whole numbers"),
@@ -362,6 +380,18 @@ REFUSED = {
     "maps without space": ("spatial_dropout", lambda: dense()[0], {}, "no hidden layer with space or time"),
     "paths without branches": ("drop_path", lambda: image()[0], {}, "no residual block"),
     "ways around where widths differ": ("skip", lambda: image()[0], {}, "puts out as much as it takes"),
+    "ways around where lengths differ": (
+        "skip",
+        lambda: of_any_length(padding="valid"),
+        {},
+        "puts out as much as it takes",
+    ),
+    "ways around where steps are left out": (
+        "skip",
+        lambda: of_any_length(padding="same", strides=2),
+        {},
+        "puts out as much as it takes",
+    ),
     "ways around where there is one": ("skip", lambda: dense()[0], {}, "no branch leads around"),
     "shares without branches": ("shake_shake", lambda: dense()[0], {}, "no residual block of two branches"),
     "two averages": ("swa", lambda: dense()[0], {"optimizer": keras.optimizers.Adam(use_ema=True)}, "use_ema=True"),

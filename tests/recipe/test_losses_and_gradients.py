@@ -167,6 +167,18 @@ def test_input_gradient_is_double_backpropagation(scaled: bool) -> None:
     check(stepped({"input_gradient": 0.8}, model), model, loss)
 
 
+@pytest.mark.parametrize("technique", ["fgsm", "input_gradient"])
+def test_whole_numbers_have_slopes_as_the_same_floating_point_ones_do(technique: str) -> None:
+    whole = RANDOM.integers(0, 4, ROWS.shape)
+    found = []
+    for kind in ("uint8", "float32"):
+        applied: Any = rg.Recipe({technique: 0.2}).apply(network())
+        loss = applied.train_on_batch(whole.astype(kind), LABELS)
+        found.append([loss, *applied.get_weights()])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
 def test_asam_is_the_paper_written_out() -> None:
     model, rho = network(), 0.7
     weights = [v.value for v in model.trainable_variables]

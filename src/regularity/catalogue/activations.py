@@ -155,10 +155,15 @@ def drop_block(inputs: Any, rate: Any, seed: Any, size: int = 7, channels_first:
 
 
 def temporal_activity(outputs: Any, strength: Any) -> Any:
-    """`strength * sum over rows of mean((h[t + 1] - h[t]) ** 2)`, the mean over steps and units; Keras divides by the rows."""
+    """`strength * sum over rows of mean((h[t + 1] - h[t]) ** 2)`, the mean over steps and units; Keras divides by the rows.
+
+    And 0 for what has no steps: Keras hands over the last states of a recurrent layer too, where it returns them.
+    """
+    if len(outputs.shape) != 3:
+        return ops.zeros((), outputs.dtype)
     h = at_least_single(ops.convert_to_tensor(outputs))
     apart = ops.square(h[:, 1:] - h[:, :-1])
-    count = max(apart.shape[1] or 1, 1) * apart.shape[2]
+    count = ops.cast(ops.maximum(ops.shape(apart)[1], 1), apart.dtype) * apart.shape[2]
     return ops.cast(strength * ops.sum(apart) / count, outputs.dtype)
 
 

@@ -33,7 +33,7 @@ class Pairs(NamedTuple):
             share = ops.cast(self.share, a.dtype)
             return ops.where(self.share < 1, share * a + (1 - share) * ops.take(a, self.other, axis=0), a)
 
-        return tree.map_structure(of_one, _as_floats(x))
+        return tree.map_structure(of_one, as_floats(x))
 
     def mixed(self, loss: Callable[..., Any]) -> Callable[..., Any]:
         """`share` of the loss for a row's own target and weight, and the rest of that for its partner's.
@@ -106,10 +106,10 @@ def input_noise(x: Any, stddev: Any, seed: Any) -> Changed:
     def noisy(a: Any) -> Any:
         return a + ops.cast(stddev * normal(ops.shape(a), seed), a.dtype)
 
-    return tree.map_structure(noisy, _as_floats(x)), None
+    return tree.map_structure(noisy, as_floats(x)), None
 
 
-def _as_floats(x: Any) -> Any:
+def as_floats(x: Any) -> Any:
     """Rows that may take any value: whole numbers, as of images, become floating-point ones."""
 
     def of_one(a: Any) -> Any:
@@ -180,7 +180,7 @@ def augment(x: Any, magnitude: Any, seed: Any) -> Changed:
             changed = layer.transform_images(changed, layer.get_random_transformation(changed, seed=seed))
         return ops.where(magnitude > 0, ops.cast(changed, a.dtype), a)
 
-    return tree.map_structure(augmented, _as_floats(x)), None
+    return tree.map_structure(augmented, as_floats(x)), None
 
 
 def _others(x: Any, seed: Any) -> Any:

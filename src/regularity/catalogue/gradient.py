@@ -108,6 +108,10 @@ def _refuses_slopes(model: Any) -> str | None:
     return _keras.why_no_changed_rows(model) or _keras.why_not_the_step(model)
 
 
+def _refuses_mean_slopes(model: Any) -> str | None:
+    return _refuses_slopes(model) or _keras.why_no_mean_of_rows(model)
+
+
 TECHNIQUES = (
     Technique(
         name="sam",
@@ -179,7 +183,7 @@ TECHNIQUES = (
         paper="Drucker and Le Cun 1992, Improving generalization performance using double backpropagation",
         function=input_gradient,
         cost=3.0,
-        refuses=_refuses_slopes,
+        refuses=_refuses_mean_slopes,
     ),
     Technique(
         name="gradient_noise",

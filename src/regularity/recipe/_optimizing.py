@@ -71,7 +71,8 @@ def take_over(
         one.variable.constraint = constraints.setdefault(one.path, one.variable.constraint)
     for one in after:
         if one.technique.hook == "constraint":
-            _constrain(layers.get(one.path.rpartition("/")[0], model), one.variable, one.site, strengths[one.site.key])
+            holder = layers.get(one.path.rpartition("/")[0], model)
+            _constrain(optimizer, holder, one.variable, one.site, strengths[one.site.key])
         else:
             _follow(optimizer, one, strengths[one.site.key], held.get(one))
     numbers: dict[str, keras.Variable] = {}
@@ -126,14 +127,22 @@ def _follow(optimizer: Any, acting: _Acting, strength: keras.Variable, held: ker
 
     def follow(value: Any) -> Any:
         value = keras.ops.convert_to_tensor(value if before is None else before(value))
-        now = (keras.ops.convert_to_tensor(_keras.batches_seen(optimizer)), optimizer.learning_rate)
+        now = (keras.ops.convert_to_tensor(optimizer.iterations), optimizer.learning_rate)
         kept = None if held is None else held.value
         changed, kept = acting.technique.function(at_least_single(value), kept, strength.value, *now)
         if held is not None:
-            held.assign(kept)
-        return keras.ops.cast(changed, value.dtype)
+            held.assign(_if_stepped(optimizer, kept, held.value))
+        return _if_stepped(optimizer, keras.ops.cast(changed, value.dtype), value)
 
     acting.variable.constraint = follow
+
+
+def _if_stepped(optimizer: Any, changed: Any, value: Any) -> Any:
+    """`changed`, or `value` behind a batch whose gradients are only gathered: Keras applies constraints there too."""
+    batches = optimizer.gradient_accumulation_steps
+    if not batches:
+        return changed
+    return keras.ops.where((_keras.batches_seen(optimizer) + 1) % batches == 0, changed, value)
 
 
 def _decay(
@@ -199,7 +208,7 @@ def _clip(
     _keras.hook_optimizer(optimizer, "_clip_gradients", clip)
 
 
-def _constrain(holder: Any, variable: Any, site: Site, strength: keras.Variable) -> None:
+def _constrain(optimizer: Any, holder: Any, variable: Any, site: Site, strength: keras.Variable) -> None:
     """After each step the variable is put right, by what it had and then by the technique."""
     held, technique = variable.constraint, CATALOGUE[site.technique]
     axis = constrained_axes(holder, variable, technique)
@@ -207,7 +216,9 @@ def _constrain(holder: Any, variable: Any, site: Site, strength: keras.Variable)
 
     def constrain(value: Any) -> Any:
         value = keras.ops.convert_to_tensor(value if held is None else held(value))
-        return technique.function(value, keras.ops.cast(strength, value.dtype), axis)
+        changed = technique.function(value, keras.ops.cast(strength, value.dtype), axis)
+        # what Keras has too acts as it does there, behind every batch
+        return changed if technique.stock else _if_stepped(optimizer, changed, value)
 
     variable.constraint = constrain
 
@@ -231,4 +242,5 @@ def _average(optimizer: Any, sites: Sequence[Site], strengths: Mapping[str, kera
             total = keras.ops.maximum(total, other)
         return total
 
-    _keras.average_with(optimizer, momentum)
+    # an average that the user's optimizer has stays as Keras takes it
+    _keras.average_with(optimizer, momentum, constrained=all(site.given is None for site in sites))

@@ -14,6 +14,7 @@ import numpy as np
 from regularity import _keras
 from regularity.catalogue import CATALOGUE, Technique
 from regularity.catalogue._schedules import shape
+from regularity.catalogue.batch import as_floats
 
 # Hooks that only Keras's training step on JAX has, where a step is a pure function.
 _ON_JAX = ("batch", "hidden", "targets", "rows", "twice", "adversary", "slope", "perturb", "noise", "cycle")
@@ -231,6 +232,8 @@ class TrainingStep:
             """The gradient of the loss for the inputs."""
             return jax.grad(lambda x: compute(trainable, (x, *rows[1:]))[1][0])(rows[0])
 
+        if acting("adversary") or acting("slope"):  # there is no slope in whole numbers
+            x = as_floats(x)
         rows, pairs, hidden = (x, y, sample_weight), self._noted("pairs") or (), self._noted("hidden") or {}
         more = [*(acting("adversary")), *((None, 0.0) for _ in acting("twice"))]
         with contextlib.ExitStack() as stack:
