@@ -408,9 +408,8 @@ def _outputs(model: Any, y: Any, name: str) -> list[tuple[str, np.ndarray, Any, 
         return []
     losses = _keras.compiled_loss(model)
     puts_out = getattr(model, "output", None)
-    named = (
-        keras.tree.flatten({key: key for key in puts_out}) if isinstance(puts_out, dict) else names
-    )  # in Keras's order
+    # keys of a dict in Keras's order
+    named = keras.tree.flatten({key: key for key in puts_out}) if isinstance(puts_out, dict) else names
     by_name = isinstance(y, dict) and len(named) == len(set(named)) and set(y) == set(named)
     order = [named.index(key) for key in y] if by_name else list(range(len(outputs)))
     outputs = [outputs[place] for place in order]
@@ -435,7 +434,7 @@ def class_weight_of(data: Data) -> dict[int, float] | None:
     y, weight = data.y, data.sample_weight
     if not isinstance(y, np.ndarray) or not isinstance(weight, np.ndarray) or weight.ndim != 1:
         return None
-    labels = y if y.ndim == 1 else y[..., 0] if y.shape[-1] == 1 else y.argmax(-1)
+    labels = _class_of(y)
     if labels.ndim > 1 or (labels != np.round(labels)).any() or labels.min() < 0:
         return None
     found = {int(label): weight[labels == label] for label in np.unique(labels)}
