@@ -966,8 +966,13 @@ def is_training(layer: Any) -> bool:
 
 
 def incoming_axes(layer: Any, variable: Any) -> tuple[int, ...]:
-    """The axes of a kernel of `layer` over which a unit's incoming weights lie: all but the last, where a layer is plain."""
+    """The axes of a variable of `layer` over which a unit's incoming weights lie: of a plain layer's kernel all but the last.
+
+    What has no more than one axis, such as a bias, is one unit.
+    """
     axes = range(len(variable.shape))
+    if len(axes) < 2:
+        return tuple(axes)
     if _is_depthwise(layer, variable):
         return tuple(axes[:-2])
     if isinstance(layer, BaseConvTranspose) and variable.name == "kernel":

@@ -145,6 +145,17 @@ def test_groups_and_bounds_are_of_the_units_of_a_layer(layer: Any, shape: tuple[
     norms = np.linalg.norm(columns, axis=0)
     np.testing.assert_allclose(np.linalg.norm(found, axis=0), np.minimum(norms, 0.1), rtol=1e-4)
 
+    def stepped(recipe: dict[str, Any]) -> np.ndarray:
+        model.compile(keras.optimizers.SGD(1.0), "mse")
+        applied: Any = rg.Recipe(recipe).apply(model)
+        applied.train_on_batch(np.random.default_rng(0).normal(size=(2, *shape)), np.ones((2, 1)))
+        return units(np.asarray(applied.get_layer(layer.name).weights[0]))
+
+    gradients = columns - stepped({})
+    scale = np.minimum(1.0, 0.01 * norms / np.linalg.norm(gradients, axis=0))
+    assert (scale < 1).any()
+    np.testing.assert_allclose(stepped({"adaptive_clip": 0.01}), columns - scale * gradients, atol=2e-6)
+
 
 # -- averages and batch normalization ----------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ Place = Literal["batch", "activations", "targets", "weights", "gradient", "updat
 #   slope      a penalty on the gradient of the loss for the inputs             function(gradients, strength)
 #   perturb    the gradient is taken elsewhere                                  function(weights, gradients, strength)
 #   noise      is added to the gradient of each variable                        function(variable, strength, step, seed)
-#   gradients  all gradients together, before the optimizer's step              function(gradients, strength, weights)
+#   gradients  all gradients together, before the optimizer's step              function(gradients, strength, weights, axes)
 #   decay      variables shrink before the optimizer's step                     function(variable, strength, learning_rate)
 #   anchor     is added to the gradient, by where a variable started            function(variable, start, strength)
 #   after      variables change after the step, with what is held beside them   function(variable, held, strength, step,

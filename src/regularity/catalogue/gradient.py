@@ -61,13 +61,14 @@ def gradient_noise(variable: Any, stddev: Any, step: Any, seed: Any) -> Any:
     return ops.cast(stddev * ops.power(1.0 + step, -0.275) * noise, variable.dtype)
 
 
-def adaptive_clip(gradients: Sequence[Any], inverse: Any, weights: Sequence[Any]) -> list[Any]:
+def adaptive_clip(
+    gradients: Sequence[Any], inverse: Any, weights: Sequence[Any], axes: Sequence[tuple[int, ...]]
+) -> list[Any]:
     """`g * min(1, bound * max(|w|, 0.001) / |g|)` for the incoming weights `w` of each unit; biases of a layer are one."""
-    return [_clipped_by_weight(g, inverse, w) for g, w in zip(gradients, weights, strict=True)]
+    return [_clipped_by_weight(g, inverse, w, over) for g, w, over in zip(gradients, weights, axes, strict=True)]
 
 
-def _clipped_by_weight(gradient: Any, inverse: Any, weight: Any) -> Any:
-    axes = tuple(range(max(len(weight.shape) - 1, 1))) if len(weight.shape) else ()
+def _clipped_by_weight(gradient: Any, inverse: Any, weight: Any, axes: tuple[int, ...]) -> Any:
     g, w = (
         ops.sqrt(ops.sum(ops.square(at_least_single(a)), axes, keepdims=True))
         for a in (gradient, ops.convert_to_tensor(weight))
@@ -77,9 +78,9 @@ def _clipped_by_weight(gradient: Any, inverse: Any, weight: Any) -> Any:
     return ops.cast(at_least_single(gradient) * scale, gradient.dtype)
 
 
-def clip_norm(gradients: Sequence[Any], inverse: Any, weights: Sequence[Any]) -> list[Any]:
+def clip_norm(gradients: Sequence[Any], inverse: Any, weights: Sequence[Any], axes: Sequence[Any]) -> list[Any]:
     """`g * min(1, bound / |g|)`, the norm over all gradients together, with `inverse` 1 / bound and 0 for no bound."""
-    del weights
+    del weights, axes
     excess = global_norm(gradients) * inverse
     scale = ops.where(excess > 1, 1.0 / ops.maximum(excess, 1.0), 1.0)
     return [ops.cast(at_least_single(g) * scale, g.dtype) for g in gradients]

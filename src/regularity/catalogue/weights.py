@@ -303,7 +303,9 @@ class L1L2(Penalty):
 class GroupLasso(OneStrength):
     """Penalty `strength * sqrt(size) * sum(|w_u|)` whose strength is a weight: assign to it and the next step uses it.
 
-    `w_u` are the incoming weights of each output unit, or of each filter of a convolution, `size` their number.
+    `w_u` are the incoming weights of each output unit, or of each filter of a convolution, `size` their number. A kernel
+    alone does not say which these are, so that its last axis counts as units: of a depthwise one, (h, w, inputs, multiplier),
+    that makes one group a multiplier. A recipe knows the layer, and has one for each output channel.
 
     Args:
         strength: A number from 0 (off) up.
@@ -331,7 +333,8 @@ class GroupLasso(OneStrength):
 class InputGroupLasso(OneStrength):
     """Penalty `strength * sqrt(size) * sum(|w_i|)` whose strength is a weight: assign to it and the next step uses it.
 
-    `w_i` are the outgoing weights of each input unit, or of each input channel of a convolution, `size` their number.
+    `w_i` are the outgoing weights of each input unit, or of each input channel of a convolution, `size` their number: those
+    along the last axis but one, where a recipe knows the layer (see `GroupLasso`).
 
     Args:
         strength: A number from 0 (off) up.

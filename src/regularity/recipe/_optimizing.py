@@ -63,9 +63,13 @@ def take_over(
         _decay(optimizer, variables, by_hook["decay"], strengths, again)
     acting = [_Acting(site, path, variable) for site in sites for path, variable in _of_site(site, variables)]
     held = _hold(optimizer, acting)
-    if by_hook["gradients"] or held:
-        _clip(optimizer, by_hook["gradients"], strengths, held)
     layers = _keras.by_path(model)
+    if by_hook["gradients"] or held:
+        axes = {
+            id(variable): _keras.incoming_axes(layers.get(path.rpartition("/")[0], model), variable)
+            for path, variable in variables.items()
+        }
+        _clip(optimizer, by_hook["gradients"], strengths, held, axes)
     after = [one for one in acting if one.technique.hook in ("constraint", "after")]
     for one in after:
         one.variable.constraint = constraints.setdefault(one.path, one.variable.constraint)
@@ -176,10 +180,12 @@ def _clip(
     sites: Sequence[Site],
     strengths: Mapping[str, keras.Variable],
     held: Mapping[_Acting, keras.Variable],
+    axes: Mapping[int, tuple[int, ...]],
 ) -> None:
     """Gradients change one technique after the other, and before them in the optimizer's own way, if it has another.
 
-    What is held beside variables starts here, where a step begins and the variables still are what they were.
+    What is held beside variables starts here, where a step begins and the variables still are what they were. `axes` are
+    those over which each variable's units have their incoming weights, by its id.
     """
     if any(site.given is not None for site in sites):
         optimizer.global_clipnorm = None  # it is a strength now
@@ -200,7 +206,8 @@ def _clip(
         there = [i for i, g in enumerate(gradients) if g is not None]
         for site in sites:
             strength, weights = strengths[site.key].value, [_keras.stepped(optimizer)[i] for i in there]
-            changed = CATALOGUE[site.technique].function([gradients[i] for i in there], strength, weights)
+            of_units = [axes[id(weight)] for weight in weights]
+            changed = CATALOGUE[site.technique].function([gradients[i] for i in there], strength, weights, of_units)
             for i, gradient in zip(there, changed, strict=True):
                 gradients[i] = gradient
         return gradients
@@ -228,7 +235,7 @@ def constrained_axes(layer: Any, variable: Any, technique: Technique) -> tuple[i
     held = variable.constraint
     if given_strength(technique, held) is not None:
         return (held.axis,) if isinstance(held.axis, int) else tuple(held.axis)
-    return _keras.incoming_axes(layer, variable) or (0,)
+    return _keras.incoming_axes(layer, variable)
 
 
 def _average(optimizer: Any, sites: Sequence[Site], strengths: Mapping[str, keras.Variable], clock: Any) -> None:
