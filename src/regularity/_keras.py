@@ -989,18 +989,22 @@ def _is_depthwise(layer: Any, variable: Any) -> bool:
     return isinstance(layer, (BaseDepthwiseConv, BaseSeparableConv)) and variable.name == name
 
 
-def units_last(layer: Any, variable: Any) -> Callable[[Any], Any] | None:
-    """How a kernel is put so that its units are on the last axis and its inputs on the one before; None where they are."""
+def units_last(layer: Any, variable: Any, *, of_inputs: bool = False) -> Callable[[Any], Any] | None:
+    """How a kernel is put so that its units are on the last axis and its inputs on the one before; None where they are.
+
+    Units of a depthwise kernel have one input each: there it is one of both, and `of_inputs` says that it is the inputs.
+    """
     incoming, shape = incoming_axes(layer, variable), tuple(variable.shape)
-    if len(shape) < 2 or incoming == tuple(range(len(shape) - 1)):
+    depthwise, dense = _is_depthwise(layer, variable), isinstance(layer, keras.layers.EinsumDense)
+    there = incoming == tuple(range(len(shape) - 1)) and not (dense and len(incoming) > 1)
+    if len(shape) < 2 or there or (depthwise and of_inputs):
         return None
     outgoing = tuple(axis for axis in range(len(shape)) if axis not in incoming)
-    between = (1,) if _is_depthwise(layer, variable) else ()  # of which each unit has one input alone
-    units = math.prod(shape[axis] for axis in outgoing)
+    sizes = [shape[axis] for axis in incoming]
+    sizes = [math.prod(sizes)] if dense else [*sizes, 1] if depthwise else sizes
 
     def put(weights: Any) -> Any:
-        turned = keras.ops.transpose(weights, (*incoming, *outgoing))
-        return keras.ops.reshape(turned, (*(shape[axis] for axis in incoming), *between, units))
+        return keras.ops.reshape(keras.ops.transpose(weights, (*incoming, *outgoing)), (*sizes, -1))
 
     return put
 

@@ -157,6 +157,30 @@ def test_groups_and_bounds_are_of_the_units_of_a_layer(layer: Any, shape: tuple[
     np.testing.assert_allclose(stepped({"adaptive_clip": 0.01}), columns - scale * gradients, atol=2e-6)
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape", "inputs"),
+    [
+        (layers.DepthwiseConv2D(3, depth_multiplier=2), (6, 6, 4), lambda k: np.moveaxis(k, 2, 0).reshape(4, 18)),
+        (layers.Conv2DTranspose(5, 3), (6, 6, 4), lambda k: np.moveaxis(k, 3, 0).reshape(4, 45)),
+        (layers.Conv2D(5, 3), (6, 6, 4), lambda k: np.moveaxis(k, 2, 0).reshape(4, 45)),
+        (layers.EinsumDense("abc,cde->abde", (5, 2, 3)), (5, 4), lambda k: k.reshape(4, 6)),
+        (layers.EinsumDense("abcd,cde->abe", (5, 3)), (5, 2, 4), lambda k: k.reshape(8, 3)),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_groups_of_inputs_are_what_each_input_of_a_layer_leads_to(
+    layer: Any, shape: tuple[int, ...], inputs: Any
+) -> None:
+    keras.utils.set_random_seed(0)
+    layer = type(layer).from_config(layer.get_config())
+    model = keras.Sequential([keras.Input(shape), layer, layers.Flatten(), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    rows = inputs(np.asarray(layer.kernel))
+    applied: Any = rg.Recipe({f"input_group_lasso@{layer.name}/kernel": 0.5}).apply(model)
+    expected = 0.5 * np.sqrt(rows.shape[1]) * np.linalg.norm(rows, axis=1).sum()
+    assert float(applied.losses[0]) == pytest.approx(expected, rel=1e-5)
+
+
 # -- averages and batch normalization ----------------------------------------------------------------------------------
 
 

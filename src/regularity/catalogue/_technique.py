@@ -80,6 +80,7 @@ class Technique:
         behind: Layers behind which a key without a pattern puts it, beside hidden activations.
         start: What is held beside a variable at its first step, of the variable; None for nothing.
         whole: Whether one strength is for all trainable weights, where others have one for each kernel.
+        of_inputs: Whether it is of what each input of a kernel leads to, where others are of what leads to each unit.
         fold: Has the layer of Keras's that takes the place of a component, with its weights, compute what that does at this
             strength.
         inverted: Whether the strength in a recipe runs the other way: a bound, with None for 'off'. Inside it is 1 / bound.
@@ -112,6 +113,7 @@ class Technique:
     behind: tuple[type, ...] = ()
     start: Callable[[Any], Any] | None = None
     whole: bool = False
+    of_inputs: bool = False
     fold: Callable[[Any, float], None] | None = None
     inverted: bool = False
     of_length: bool = False

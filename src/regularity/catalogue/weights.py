@@ -597,6 +597,7 @@ TECHNIQUES = (
         at_inference="nothing",
         paper="Scardapane et al. 2017, Group sparse regularization for deep neural networks",
         function=input_group_lasso,
+        of_inputs=True,
         components=(InputGroupLasso,),
         stock={InputGroupLasso: "strength"},
     ),

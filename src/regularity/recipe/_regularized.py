@@ -37,6 +37,8 @@ from regularity.recipe._sites import (
 from regularity.recipe._step import Acting, TrainingStep, in_step
 
 _NAME = "regularity>Regularized"
+# A penalty, its strength, and what it is given in place of a variable.
+_Term = tuple[Callable[..., Any], keras.Variable, Callable[[Any], Any] | None]
 
 
 class Regularized(TrainingStep, HidesStrengths):
@@ -267,7 +269,7 @@ def as_given(applied: Any) -> list[Any]:
 
 def _add_penalties(applied: Any, layers: Mapping[str, Any], sites: Sequence[Site], values: Mapping[str, float]) -> None:
     """Give the variables and outputs of `sites` their penalties, whose strengths are weights of the model."""
-    terms: dict[tuple[str, str], list[tuple[Callable[..., Any], keras.Variable]]] = {}
+    terms: dict[tuple[str, str], list[_Term]] = {}
     variables = variables_by_path(applied, layers)
 
     def slot_of(kind: str, path: str) -> tuple[Any, str]:
@@ -279,14 +281,15 @@ def _add_penalties(applied: Any, layers: Mapping[str, Any], sites: Sequence[Site
             held = getattr(*slot_of(site.kind, site.path))
             # what the model has already keeps its settings, such as a share of L1, and gets its strength from here
             settings = getattr(held, "settings", {}) if given_strength(technique, held) is not None else {}
+            function, form = partial(technique.function, **settings), None
+            if site.kind == "variable":
+                layer = layers.get(site.path.rpartition("/")[0], applied)
+                form = _keras.units_last(layer, variables[site.path], of_inputs=technique.of_inputs)
             variable = _add_strength(applied, site, values[site.key])
-            terms.setdefault((site.kind, site.path), []).append((partial(technique.function, **settings), variable))
+            terms.setdefault((site.kind, site.path), []).append((function, variable, form))
     for (kind, path), penalties in terms.items():
         holder, slot = slot_of(kind, path)
-        form = None
-        if kind == "variable":
-            form = _keras.units_last(layers.get(path.rpartition("/")[0], applied), holder)
-        setattr(holder, slot, _summed(other_penalty(getattr(holder, slot)), penalties, form))
+        setattr(holder, slot, _summed(other_penalty(getattr(holder, slot)), penalties))
 
 
 def _add_masks(applied: Any, layers: Mapping[str, Any], sites: Sequence[Site], values: Mapping[str, float]) -> None:
@@ -447,17 +450,12 @@ def _add_generator(applied: Any, site: Site) -> Any:
     return generator
 
 
-def _summed(
-    other: Callable[[Any], Any] | None,
-    penalties: Sequence[tuple[Callable[..., Any], keras.Variable]],
-    form: Callable[[Any], Any] | None = None,
-) -> Callable[[Any], Any]:
-    """The sum of penalties, on what `form` makes of a variable, and of another one on the variable as it is."""
+def _summed(other: Callable[[Any], Any] | None, penalties: Sequence[_Term]) -> Callable[[Any], Any]:
+    """The sum of penalties, each on what its form makes of a variable, and of another one on the variable as it is."""
 
     def penalty(x: Any) -> Any:
         x = keras.ops.convert_to_tensor(x)
-        w = x if form is None else form(x)
-        total = sum(function(w, strength) for function, strength in penalties)
+        total = sum(function(x if form is None else form(x), strength) for function, strength, form in penalties)
         return total if other is None else total + other(x)
 
     return penalty
