@@ -106,6 +106,13 @@ def ends(model: Any) -> list[Any]:
     return [tensor._keras_history.operation for tensor in model.outputs]
 
 
+def starts(model: Any) -> list[Any]:
+    """The operations that take what a Functional or Sequential model takes (`_keras_history`)."""
+    if isinstance(model, keras.Sequential):
+        return model.layers[:1]
+    return [tensor._keras_history.operation for tensor in model.inputs]
+
+
 def graph_structure(model: Any) -> tuple[Any, Any]:
     """What a Functional model takes and puts out, as structures of symbolic tensors; a list of one is that one."""
 

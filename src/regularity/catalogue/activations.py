@@ -100,12 +100,13 @@ _FIRST_RATE = 0.1
 _SURE = 64.0
 
 
-def concrete_dropout(inputs: Any, strength: Any, seed: Any, logit: Any) -> Any:
+def concrete_dropout(inputs: Any, strength: Any, seed: Any, logit: Any, axis: int = -1) -> Any:
     """`inputs * (1 - z) / (1 - p)`, `z = sigmoid((logit(p) + logit(u)) / 0.1)`, `u` uniform; a strength of 0 is the identity.
 
-    One draw a row and feature, which space and steps share, so that whole maps go.
+    One draw a row and feature, along `axis`, which space and steps share, so that whole maps go.
     """
-    shape = (ops.shape(inputs)[0], *(1 for _ in inputs.shape[1:-1]), inputs.shape[-1])
+    features = range(len(inputs.shape))[axis]
+    shape = tuple(size if i in (0, features) else 1 for i, size in enumerate(ops.shape(inputs)))
     u = uniform(shape, seed)
     fixed = ops.stop_gradient(logit)
     keep = ops.maximum(ops.sigmoid(-fixed), 1e-7)
@@ -533,6 +534,7 @@ class ConcreteDropout(_Noise):
         strength: What the entropy of the masks is worth, for each of the features: the paper's is 1 / rows for a
             cross-entropy. A number from 0 (off) up.
         seed: Integer seed of the masks; None for one drawn anew.
+        axis: Of the features; 1 where channels come first.
 
     Raises:
         ValueError: If `strength` is negative, NaN or infinite.
@@ -550,8 +552,9 @@ class ConcreteDropout(_Noise):
 
     strength = Strength((0.0, math.inf))
 
-    def __init__(self, strength: Any, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, strength: Any, seed: int | None = None, axis: int = -1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.axis = axis
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
@@ -571,14 +574,14 @@ class ConcreteDropout(_Noise):
     def call(self, inputs: Any, training: bool | None = False) -> Any:
         if not self._acts(inputs, training):
             return inputs
-        self.add_loss(certainty_of_dropping(self.logit, self.strength, inputs.shape[-1]))
-        return concrete_dropout(inputs, self.strength, self.seed_generator, self.logit)
+        self.add_loss(certainty_of_dropping(self.logit, self.strength, inputs.shape[self.axis]))
+        return concrete_dropout(inputs, self.strength, self.seed_generator, self.logit, self.axis)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "strength": float(self.strength), "seed": self.seed}
+        return {**super().get_config(), "strength": float(self.strength), "seed": self.seed, "axis": self.axis}
 
 
 @keras.saving.register_keras_serializable(package="regularity")

@@ -1,4 +1,7 @@
-"""Place 'batch': rows change before the model sees them, and targets and weights along with them."""
+"""Place 'batch': rows change before the model sees them, and targets and weights along with them.
+
+Rows have their channels last here; the training step turns those of a model that takes them first.
+"""
 
 import math
 from collections.abc import Callable
@@ -145,7 +148,7 @@ def _without_a_stretch(a: Any, side: int, share: Any, seed: Any) -> Any:
     """One input with a stretch of each row set to 0 along its first or second side; tables have no sides."""
     if len(a.shape) < 3:
         return a
-    axis = side + (2 if len(a.shape) > 3 and keras.config.image_data_format() == "channels_first" else 1)
+    axis = side + 1
     rows, size = ops.shape(a)[0], a.shape[axis]
     length, start = ops.unstack(keras.random.uniform((2, rows), dtype="float32", seed=seed))
     # as whole numbers from 0 to the longest, and from 0 to where the stretch still ends inside the row
@@ -163,9 +166,9 @@ def augment(x: Any, magnitude: Any, seed: Any) -> Changed:
     In shares of a quarter turn, of the sides, and of the size; what comes into the image is its mirror, as Keras has it.
     """
     turn, shift, zoom = (
-        keras.layers.RandomRotation(0.25, seed=0),
-        keras.layers.RandomTranslation(1.0, 1.0, seed=0),
-        keras.layers.RandomZoom(1.0, seed=0),
+        keras.layers.RandomRotation(0.25, data_format="channels_last", seed=0),
+        keras.layers.RandomTranslation(1.0, 1.0, data_format="channels_last", seed=0),
+        keras.layers.RandomZoom(1.0, data_format="channels_last", seed=0),
     )
     # Keras's layers take numbers; inside a compiled step what they keep of them may be a weight as well
     turn.factor = (-0.25 * magnitude, 0.25 * magnitude)
@@ -192,8 +195,7 @@ def _part(a: Any, share: Any, draws: int, seed: Any) -> Any:
     """Which entries of each row are in a random part of about `share` of it: true or false, of (draws, ...)."""
     if len(a.shape) <= 2:
         return keras.random.uniform((draws, *a.shape[1:]), dtype="float32", seed=seed) < share
-    first = 2 if len(a.shape) > 3 and keras.config.image_data_format() == "channels_first" else 1
-    sides = range(first, first + max(len(a.shape) - 2, 1))
+    sides = range(1, len(a.shape) - 1)
     inside = ops.ones((draws, *(1 for _ in a.shape[1:])), "bool")
     for axis in sides:
         size = a.shape[axis]

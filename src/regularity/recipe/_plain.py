@@ -21,7 +21,7 @@ from regularity.recipe._copying import (
     rebuild,
 )
 from regularity.recipe._optimizing import constrained_axes
-from regularity.recipe._sites import Site, as_number, component_at, given_strength, variables_by_path
+from regularity.recipe._sites import Site, as_number, component_at, given_strength, new_layer, variables_by_path
 
 
 def to_keras(applied: Any) -> keras.Model:
@@ -76,10 +76,10 @@ def _rebuilt_with_stock(given: Any, sites: Sequence[Site], values: Mapping[str, 
     for site in sites:
         if site.kind != "after" or not values[site.key]:
             continue
-        stock, name = _stock_layer(site), {"name": names[site.key].rpartition("/")[2]}
+        stock, name = _stock_layer(site), names[site.key].rpartition("/")[2]
         if stock is not None:
-            put_in = stock(**name) if CATALOGUE[site.technique].fold else stock(values[site.key], **name)
-            new.setdefault(site.path, []).append(put_in)
+            strength = () if CATALOGUE[site.technique].fold else (values[site.key],)
+            new.setdefault(site.path, []).append(new_layer(stock, site, *strength, name=name))
     skips = put_in_names(given, sites, "around")
     around = {
         site.path: partial(_stock_skip, share=values[site.key], name=skips[site.key].rpartition("/")[2])

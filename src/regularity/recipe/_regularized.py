@@ -32,6 +32,7 @@ from regularity.recipe._sites import (
     given_strength,
     joins,
     narrows,
+    new_layer,
     variables_by_path,
 )
 from regularity.recipe._step import Acting, TrainingStep, in_step
@@ -231,7 +232,8 @@ def _with_layers_put_in(
     behind: dict[str, list[Any]] = {}
     for site in sites:
         if site.kind == "after":
-            put_in[site.key] = component_at(site)(values[site.key], name=names[site.key].rpartition("/")[2])
+            name = names[site.key].rpartition("/")[2]
+            put_in[site.key] = new_layer(component_at(site), site, values[site.key], name=name)
             behind.setdefault(site.path, []).append(put_in[site.key])
     return rebuild(model, behind), put_in
 

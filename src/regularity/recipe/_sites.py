@@ -1,8 +1,9 @@
 """Where techniques may act in a model: the sites, what the model has there already, and which of them a recipe reaches."""
 
 import fnmatch
+import inspect
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ import numpy as np
 from regularity import _keras
 from regularity.catalogue import CATALOGUE, Technique
 from regularity.catalogue.activations import ConcreteDropout, DropPath
+from regularity.recipe._formats import format_behind
 
 _NORMALIZATION = (
     keras.layers.BatchNormalization,
@@ -48,6 +50,7 @@ class Site:
         default: Whether a key without a pattern, or a pattern over layer names, reaches it though nothing is given.
         rank: Number of axes of what a layer puts out, rows included, where it is known.
         share: What a key that names it and others gives it of the strength.
+        data_format: Where what a layer puts out has its channels, where that is known.
     """
 
     technique: str
@@ -58,6 +61,7 @@ class Site:
     default: bool
     rank: int | None = None
     share: float = 1.0
+    data_format: str | None = None
 
     @property
     def key(self) -> str:
@@ -67,7 +71,7 @@ class Site:
 
 def find_sites(model: Any) -> list[Site]:
     """Return every site of `model`, technique by technique, in the order of its layers."""
-    hidden, branches = dict(_hidden(model)), _branches(model)
+    hidden, branches = dict(_hidden(model, format_behind(model))), _branches(model)
     return [site for technique in CATALOGUE.values() for site in _sites(model, technique, hidden, branches)]
 
 
@@ -153,9 +157,10 @@ def _is_kernel(layer: Any, variable: Any) -> bool:
 
 def _output_sites(model: Any, technique: Technique, hidden: Mapping[str, "_Hidden"]) -> Iterator[Site]:
     for path, layer in _keras.walk(model):
-        if layer.trainable and component(technique, _keras.output_rank(layer)) is not None:
+        after = hidden.get(path)
+        data_format = None if after is None else after.data_format
+        if layer.trainable and component(technique, _keras.output_rank(layer), data_format) is not None:
             given = given_strength(technique, layer.activity_regularizer) or None
-            after = hidden.get(path)
             default = after is not None and after.activation
             yield Site(technique.name, path, "output", tuple(path.split("/")), given, default)
 
@@ -183,15 +188,32 @@ def _layer_sites(
         elif technique.hook in ("around", "join"):
             if path in around:
                 yield Site(technique.name, path, technique.hook, names, None, True)
-        elif path in hidden and component(technique, rank) is not None and not _is_there(technique, hidden[path].noise):
+        elif path in hidden and not _is_there(technique, hidden[path].noise):
+            data_format = hidden[path].data_format
             default = hidden[path].activation or isinstance(layer, technique.behind)
             default = default and not (technique.hook == "structure" and hidden[path].normalized)
-            yield Site(technique.name, path, "after", names, None, default, rank)
+            if component(technique, rank, data_format) is not None:
+                yield Site(technique.name, path, "after", names, None, default, rank, data_format=data_format)
 
 
-def component(technique: Technique, rank: int | None) -> type | None:
-    """The class of `technique` that takes inputs of so many axes, or None."""
-    return next((kind for kind in technique.components if getattr(kind, "rank", rank) == rank), None)
+def component(technique: Technique, rank: int | None, data_format: str | None = None) -> type | None:
+    """The class of `technique` that takes inputs of so many axes, with channels there, or None."""
+    kind = next((kind for kind in technique.components if getattr(kind, "rank", rank) == rank), None)
+    last_alone = hasattr(kind, "rank") and not _arguments(kind, data_format)
+    return None if last_alone and data_format == "channels_first" else kind
+
+
+def _arguments(kind: Any, data_format: str | None) -> dict[str, Any]:
+    """What tells a class of layers, of ours or of Keras's, where channels are, if it can be told that."""
+    names = {name for base in kind.__mro__ for name in inspect.signature(base.__init__).parameters}
+    if data_format is not None and "data_format" in names:
+        return {"data_format": data_format}
+    return {"axis": 1} if data_format == "channels_first" and "axis" in names else {}
+
+
+def new_layer(kind: Any, site: Site, *strength: float, name: str) -> Any:
+    """A layer of a class for a site, which knows where channels are there."""
+    return kind(*strength, name=name, **_arguments(kind, site.data_format))
 
 
 def component_at(site: Site, layer: Any = None) -> Any:
@@ -296,7 +318,7 @@ def _sums(model: Any, prefix: str = "") -> Iterator[_Sum]:
 
 def narrows(model: Any) -> list[str]:
     """Paths of the hidden activations that train and that all of a graph passes through, once."""
-    hidden = dict(_hidden(model))
+    hidden = dict(_hidden(model, format_behind(model)))
     return [path for path in _narrows(model) if path in hidden and hidden[path].activation]
 
 
@@ -335,16 +357,22 @@ class _Hidden:
 
     name: str
     activation: bool
+    data_format: str | None  # of what it puts out, where that is known
     noise: tuple[Any, ...]  # the layers like dropout on the way from it to the next layer with weights
     normalized: bool  # whether a normalization stands on that way, or on the one from the layer with weights before it
 
 
 def _hidden(
-    model: Any, prefix: str = "", followed: bool = False, then: tuple[Any, ...] = ()
+    model: Any,
+    behind_it: Callable[[Any], str | None],
+    prefix: str = "",
+    followed: bool = False,
+    then: tuple[Any, ...] = (),
 ) -> Iterator[tuple[str, _Hidden]]:
     """Each layer of `model`, and of graphs inside it, that is not on the way to the output after the last kernel.
 
-    For a graph inside another, `followed` says whether kernels follow it there, `then` which layers like dropout do.
+    `behind_it` says which format a layer's output has. For a graph inside another, `followed` says whether kernels follow it
+    there, `then` which layers like dropout do.
     """
     if not _keras.is_rebuildable(model) or not model.built:
         return
@@ -370,9 +398,9 @@ def _hidden(
                 [] if key in weighted else before[key], {k: v for k, v in before.items() if k not in weighted}
             )
             normalized = any(isinstance(objects[k], _NORMALIZATION) for k in on_the_way | back)
-            yield path, _Hidden(layer.name, _is_activation(layer), noise, normalized)
+            yield path, _Hidden(layer.name, _is_activation(layer), behind_it(layer), noise, normalized)
         if isinstance(layer, keras.Model) and layer.trainable:
-            yield from _hidden(layer, f"{path}/", key in hidden, noise)
+            yield from _hidden(layer, behind_it, f"{path}/", key in hidden, noise)
 
 
 def _reached(start: Any, graph: Mapping[int, Sequence[int]]) -> set[int]:
@@ -510,7 +538,8 @@ def _why_none(technique: Technique, model: Any) -> str:
     if technique.hook == "join":
         return "it has no residual block of two branches: no keras.layers.Add of two with as many kernels each."
     if all(hasattr(kind, "rank") for kind in technique.components) and technique.components:
-        return "it has no hidden layer with space or time."
+        first = any(getattr(layer, "data_format", None) == "channels_first" for _, layer in _keras.walk(model))
+        return f"it has no hidden layer with space or time{', or has its channels first there' if first else ''}."
     return "it has no hidden layer, only an output."
 
 

@@ -4,7 +4,7 @@ import contextlib
 import inspect
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ from regularity import _keras
 from regularity.catalogue import CATALOGUE, Technique
 from regularity.catalogue._schedules import shape
 from regularity.catalogue.batch import as_floats
+from regularity.recipe._formats import channels_first
 
 # Hooks that only Keras's training step on JAX has, where a step is a pure function.
 _ON_JAX = ("batch", "hidden", "targets", "rows", "twice", "adversary", "slope", "perturb", "noise", "cycle")
@@ -142,10 +143,11 @@ class TrainingStep:
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         trainable, non_trainable, *others = state
         variables = self.non_trainable_variables  # type: ignore[attr-defined]
-        pairs, hidden = [], {}
+        pairs, hidden, first = [], {}, channels_first(self)
         with keras.StatelessScope(state_mapping=list(zip(variables, non_trainable, strict=True))) as scope:
             for technique, strength, generator in self._acting("batch"):
-                x, mixed = technique.function(x, strength.value, generator)
+                x, mixed = technique.function(_moved(x, first, 1, -1), strength.value, generator)
+                x = _moved(x, first, -1, 1)
                 if mixed is not None:
                     pairs.append(mixed)
             for technique, strength, generator in self._acting("hidden"):
@@ -307,6 +309,13 @@ class TrainingStep:
             passed += size
         for variable, total in zip(statistics, totals, strict=True):
             variable.assign(total / passed / (1 - kept[id(variable)]))
+
+
+def _moved(x: Any, ranks: Collection[int], source: int, destination: int) -> Any:
+    """Inputs of which those with so many axes have one of these moved."""
+    return keras.tree.map_structure(
+        lambda a: keras.ops.moveaxis(a, source, destination) if len(a.shape) in ranks else a, x
+    )
 
 
 def _behind(a: Any, b: Any) -> Any:

@@ -1,0 +1,74 @@
+"""Where the channels are of what passes through a model: as its layers have it, of which each says so for itself."""
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from regularity import _keras
+
+# What may turn axes, layers and operations of `keras.ops`: beyond it channels are elsewhere.
+_TURNING = ("Permute", "Reshape", "Transpose", "Moveaxis", "Swapaxes")
+
+
+def format_behind(model: Any) -> Callable[[Any], str | None]:
+    """From a layer of a graph to the `data_format` of what it puts out, that of the nearest layer before it that has one."""
+    before: dict[int, list[Any]] = defaultdict(list)
+    for first, second in _pairs(model):
+        before[id(second)].append(first)
+    return lambda layer: _nearest(_last(layer), before, _keras.output_rank(layer))
+
+
+def channels_first(model: Any) -> frozenset[int]:
+    """The numbers of axes, rows included, that inputs of a model have whose channels come first.
+
+    As the first layers say that take them; else as Keras's setting says of images, and last of sequences.
+    """
+    behind: dict[int, list[Any]] = defaultdict(list)
+    for first, second in _pairs(model):
+        behind[id(first)].append(second)
+    by_setting = keras.config.image_data_format() == "channels_first"
+    known: dict[int, set[Any]] = {axes: set() for axes in (3, 4, 5)}
+    if _is_graph(model):
+        for tensor, start in zip(model.inputs, _keras.starts(model), strict=True):
+            axes = len(tensor.shape)
+            known.setdefault(axes, set()).add(_nearest(_first(start), behind, axes))
+    return frozenset(
+        axes
+        for axes, formats in known.items()
+        if axes > 2 and (formats == {"channels_first"} if len(formats - {None}) == 1 else by_setting and axes > 3)
+    )
+
+
+def _nearest(start: Sequence[Any], graph: Mapping[int, Sequence[Any]], axes: int | None) -> str | None:
+    """The format of the nearest layer that has one, seen through those that put out as many axes and leave them in place."""
+    seen, queue = set(), deque(start)
+    while queue:
+        layer = queue.popleft()
+        if id(layer) in seen or type(layer).__name__ in _TURNING or _keras.output_rank(layer) != axes:
+            continue
+        seen.add(id(layer))
+        if getattr(layer, "data_format", None) is not None:
+            return layer.data_format
+        queue.extend(graph.get(id(layer), ()))
+    return None
+
+
+def _pairs(model: Any) -> Iterator[tuple[Any, Any]]:
+    """Each pair of operations of which the second takes the first's output, of a graph and those inside it as of one."""
+    for graph in (model, *(layer for _, layer in _keras.walk(model))):
+        for before, after in _keras.edges(graph) if _is_graph(graph) else ():
+            yield from ((first, second) for first in _last(before) for second in _first(after))
+
+
+def _first(layer: Any) -> list[Any]:
+    return [first for start in _keras.starts(layer) for first in _first(start)] if _is_graph(layer) else [layer]
+
+
+def _last(layer: Any) -> list[Any]:
+    return [last for end in _keras.ends(layer) for last in _last(end)] if _is_graph(layer) else [layer]
+
+
+def _is_graph(layer: Any) -> bool:
+    return isinstance(layer, keras.Model) and layer.built and _keras.is_rebuildable(layer)
