@@ -7,6 +7,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from keras import layers
 
 import regularity as rg
 from regularity.checks import CHECKS
@@ -494,3 +495,82 @@ def test_a_regularizer_without_a_configuration_that_was_set_too_late_is_found():
     model = net(keras.layers.Dense(8, "relu", kernel_regularizer=Own()), keras.layers.Dense(1))
     model.layers[0].kernel_regularizer = Own()
     assert "RG101" in [f.code for f in rg.check(model)]
+
+
+# -- models that a recipe was applied to -----------------------------------------------------------------------------------
+
+
+def recurrent(l2=None, dropout=None, cell=0.0, memory=0.0, decay=None, constraint=None, activity=None):
+    """A network with what Keras has of a recipe, or without."""
+    keras.utils.set_random_seed(0)
+    body = [
+        layers.LSTM(4, dropout=cell, recurrent_dropout=memory, name="lstm"),
+        layers.Dense(
+            8, "relu", kernel_regularizer=l2, kernel_constraint=constraint, activity_regularizer=activity, name="h"
+        ),
+        *([] if dropout is None else [layers.Dropout(dropout, name="h_dropout")]),
+        layers.Dense(1, name="out"),
+    ]
+    model = keras.Sequential([keras.Input((5, 4)), *body])
+    optimizer = keras.optimizers.Adam(weight_decay=decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    model.compile(optimizer, "mse", metrics=["mse"])
+    return model
+
+
+def said(model):
+    callbacks = [keras.callbacks.EarlyStopping("val_loss", restore_best_weights=True)]
+    rows = np.ones((8, 5, 4), "float32"), np.full(8, 5.0, "float32")
+    return [(each.code, each.layer, each.why) for each in rg.check(model, *rows, callbacks=callbacks)]
+
+
+STRONG = keras.regularizers.L2(10.0)
+IN_KERAS = [
+    ({"l2@h/kernel": 0.01}, {"l2": keras.regularizers.L2(0.01)}, {"RG201", "RG301"}),
+    ({"l2@h/kernel": 10.0}, {"l2": STRONG}, {"RG201", "RG301", "RG402"}),
+    ({"l2@h/kernel": 0.01, "weight_decay": 0.1}, {"l2": keras.regularizers.L2(0.01), "decay": 0.1}, {"RG202", "RG301"}),
+    ({"l2@h/kernel": 0.01, "max_norm@h/kernel": 2.0}, {"l2": keras.regularizers.L2(0.01), "constraint": keras.constraints.MaxNorm(2.0)}, {"RG207", "RG201", "RG301"}),
+    ({"dropout@h": 0.95}, {"dropout": 0.95}, {"RG401"}),
+    ({"variational_dropout": 0.0005, "recurrent_dropout": 0.95}, {"cell": 0.0005, "memory": 0.95}, {"RG208", "RG401"}),
+    ({"activity_l2@h": 0.01}, {"activity": keras.regularizers.L2(0.01)}, {"RG301"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("recipe", "stock", "codes"), IN_KERAS, ids=lambda value: "+".join(value))
+def test_of_a_recipe_it_says_what_it_says_of_the_same_in_keras(recipe, stock, codes):
+    found = said(rg.Recipe(recipe).apply(recurrent()))
+    assert {code for code, *_ in found} == codes
+    assert found == said(recurrent(**stock))
+    assert said(recurrent()) == []
+    off = {key: None if "norm" in key else 0.0 for key in recipe}
+    assert said(rg.Recipe(off).apply(recurrent())) == []
+    assert said(rg.Recipe(off).apply(recurrent(**stock))) == []
+
+
+def test_penalties_that_keras_lacks_are_penalties():
+    assert {code for code, *_ in said(rg.Recipe({"group_lasso@h/kernel": 0.001}).apply(recurrent()))} == {"RG301"}
+    assert {code for code, *_ in said(rg.Recipe({"group_lasso@h/kernel": 9.0}).apply(recurrent()))} == {
+        "RG301",
+        "RG402",
+    }
+    assert said(rg.Recipe({"group_lasso": 0.0, "batch_normalization": 0.0, "snapshots": 1.0}).apply(recurrent())) == []
+
+
+def test_a_strength_that_changes_is_read_as_it_is_now():
+    applied = rg.Recipe({"l2@h/kernel": 0.0, "dropout@h": 0.95}).apply(recurrent())
+    applied.strengths["l2@h/kernel"].assign(0.01)
+    applied.strengths["dropout@h"].assign(0.5)
+    assert {code for code, *_ in said(applied)} == {"RG201", "RG301"}
+    applied.strengths["l2@h/kernel"].assign(10.0)
+    applied.train_on_batch(np.ones((8, 5, 4), "float32"), np.ones(8, "float32"))
+    assert {code for code, *_ in said(applied)} == {"RG201", "RG301"}  # it is being trained
+
+
+def test_what_is_set_too_late_on_a_model_with_a_recipe_is_seen(tmp_path):
+    applied = rg.Recipe({"l2@out/kernel": 0.0}).apply(recurrent())
+    applied.get_layer("h").kernel_regularizer = STRONG
+    assert [code for code, *_ in said(applied)] == ["RG101"]
+    applied = rg.Recipe({"dropout@h": 0.95, "l2@h/kernel": 0.0}).apply(recurrent())
+    applied.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    assert [each.code for each in rg.check(loaded)] == ["RG401"]

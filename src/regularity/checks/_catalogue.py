@@ -60,7 +60,7 @@ def _after_build(seen: Seen) -> Iterator[Found]:
         if does is None:
             why = f"`{slot}` was set after the layer was built, so the loss does not have it."
             yield Found(path, why, _anew(variable, slot))
-        elif _keras.is_of_keras(layer) and not isinstance(seen.model, Regularized):  # these put in what they like
+        elif _keras.is_of_keras(layer) and not isinstance(seen.trained, Regularized):  # these put in what they like
             why = f"`{slot}` is {_in_words(says)}, the loss has {_in_words(does)}: one was changed after the layer was built."
             yield Found(path, why, _anew(variable, slot))
 
@@ -78,7 +78,7 @@ model = keras.Sequential([keras.Input((8, 8, 3)), layer])""",
 )  # fmt: skip
 def _depthwise(seen: Seen) -> Iterator[Found]:
     """A `kernel_regularizer` on a depthwise or separable convolution, which has no such slot."""
-    for path, layer in seen.layers:
+    for path, layer in _keras.walk(seen.trained):
         if _is_depthwise(layer, "kernel_regularizer") and vars(layer).get("kernel_regularizer") is not None:
             yield Found(
                 path, f"{type(layer).__name__} has no `kernel_regularizer`, so the loss does not have it.",
@@ -381,7 +381,7 @@ def _stale(seen: Seen) -> Iterator[Found]:
     swaps = any(isinstance(callback, keras.callbacks.SwapEMAWeights) for callback in seen.callbacks)
     averages = bool(getattr(seen.optimizer, "use_ema", False))
     momentum = getattr(seen.optimizer, "ema_momentum", None) or 0.99
-    if isinstance(seen.model, Regularized):  # computes them anew
+    if isinstance(seen.trained, Regularized):  # computes them anew
         return
     for path, layer in seen.layers:
         if (averages or swaps) and isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
@@ -431,8 +431,7 @@ x, y = np.ones((20, 4), "float32"), np.ones(20, "float32")""",
 )  # fmt: skip
 def _outweighs(seen: Seen) -> Iterator[Found]:
     """Penalties that are more of the loss than the data."""
-    untrained = seen.optimizer is not None and int(_keras.batches_seen(seen.optimizer)) == 0
-    if untrained and seen.penalizes and seen.losses is not None and seen.losses[1] > abs(seen.losses[0]):
+    if seen.is_new and seen.penalizes and seen.losses is not None and seen.losses[1] > abs(seen.losses[0]):
         data, penalty = seen.losses
         yield Found(
             "loss",
@@ -485,7 +484,7 @@ def _data_size(seen: Seen) -> Iterator[Found]:
 
 def _slots(seen: Seen) -> Iterator[tuple[str, Any, str, Any]]:
     """Each slot of a layer for a regularizer, with the variable that it is for; quantized layers don't train."""
-    for path, layer in seen.layers:
+    for path, layer in _keras.walk(seen.trained):
         for slot in () if getattr(layer, "quantization_mode", None) else vars(layer):
             name = slot.removesuffix("_regularizer")
             if slot == name or slot.startswith("_") or slot == "activity_regularizer":

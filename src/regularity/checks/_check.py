@@ -10,6 +10,8 @@ import pandas as pd
 
 from regularity.checks._seen import Seen
 from regularity.data import is_stream, to_data, to_inputs
+from regularity.recipe._plain import one_plain
+from regularity.recipe._regularized import Regularized
 
 _DOCS = "docs/checks/"
 
@@ -163,7 +165,8 @@ def check(model: Any, x: Any = None, y: Any = None, *, callbacks: Any = ()) -> F
         x, y = data.x, data.y
     elif x is not None:
         x = to_inputs(model, x)
-    seen = Seen(model, x, y, tuple(each for each in keras.tree.flatten(callbacks) if each is not None))
+    plain = one_plain(model) if isinstance(model, Regularized) else model
+    seen = Seen(plain, model, x, y, tuple(each for each in keras.tree.flatten(callbacks) if each is not None))
     return Findings(_findings(seen, sorted(CHECKS, key=lambda check: check.level != "wrong")))
 
 

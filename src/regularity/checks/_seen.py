@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import keras
 
 from regularity import _keras
+from regularity.recipe._regularized import Regularized, is_penalty
 
 NORMALIZATIONS = tuple(
     getattr(keras.layers, name)
@@ -57,13 +58,15 @@ class Seen:
     """A model to be checked.
 
     Args:
-        model: It.
+        model: It; with a recipe, what plain Keras has of that.
+        trained: It as it trains: the same but with a recipe.
         x: Rows, or None.
         y: Their targets, or None.
         callbacks: What `fit` is to be given.
     """
 
     model: Any
+    trained: Any
     x: Any = None
     y: Any = None
     callbacks: Sequence[Any] = ()
@@ -97,7 +100,17 @@ class Seen:
     @cached_property
     def penalizes(self) -> bool:
         """Whether the loss that is reported holds a penalty."""
-        return bool(self.penalties) or any(getattr(layer, "activity_regularizer", None) for _, layer in self.layers)
+        strengths = self.trained.strengths if isinstance(self.trained, Regularized) else {}
+        return (
+            bool(self.penalties)
+            or any(getattr(layer, "activity_regularizer", None) for _, layer in self.layers)
+            or any(float(strength) > 0 and is_penalty(key) for key, strength in strengths.items())
+        )
+
+    @cached_property
+    def is_new(self) -> bool:
+        """Whether it is compiled and no batch has trained it."""
+        return self.optimizer is not None and int(_keras.batches_seen(self.trained.optimizer)) == 0
 
     def following(self, layer: Any, through: tuple[type, ...] = ()) -> Iterator[Any]:
         """The operations that take a layer's output, looking through those that hand it on as it is and those of `through`."""
@@ -121,10 +134,10 @@ class Seen:
         if self.x is None or self.y is None or self.optimizer is None or _keras.compiled_loss(self.model) is None:
             return None
         x, y = (keras.tree.map_structure(lambda a: a[:_SAMPLE], each) for each in (self.x, self.y))
-        with keras.StatelessScope([(v, v) for v in self.model.weights]):  # metrics of single outputs would take note
-            outputs = self.model(x, training=False)
-            penalty = float(sum(map(float, self.model.losses)))
-            return float(self.model.compute_loss(x, y, outputs)) - penalty, penalty
+        with keras.StatelessScope([(v, v) for v in self.trained.weights]):  # metrics of single outputs would take note
+            outputs = self.trained(x, training=False)
+            penalty = float(sum(map(float, self.trained.losses)))
+            return float(self.trained.compute_loss(x, y, outputs)) - penalty, penalty
 
     @cached_property
     def rows(self) -> int | None:

@@ -27,15 +27,15 @@ from regularity.recipe._sites import Site, as_number, component_at, given_streng
 def to_keras(applied: Any) -> keras.Model:
     cycles = [site.key for site in applied.__dict__["_sites"] if CATALOGUE[site.technique].hook == "cycle"]
     if not any(float(applied.strengths[key]) for key in cycles):
-        return _one_plain(applied)
+        return one_plain(applied)
     to_numpy = keras.ops.convert_to_numpy
     kept = applied.__dict__["_snapshots"]
     each = [{id(variable): to_numpy(held) for variable, held in one} for one in kept]
-    members = [_one_plain(applied, instead, 1 / len(kept)) for instead in each]
+    members = [one_plain(applied, instead, 1 / len(kept)) for instead in each]
     return _keras.average_of(members, applied.__dict__["_given"](), members[0])
 
 
-def _one_plain(
+def one_plain(
     applied: Any, instead: Mapping[int, np.ndarray] = MappingProxyType({}), share: float = 1.0
 ) -> keras.Model:
     """The model as plain Keras, with other values `instead` of those of some variables, and that share of the penalties."""
@@ -56,10 +56,12 @@ def _one_plain(
             fold(layer, values[site.key])
     variables = variables_by_path(plain, layers)
     _stock_penalties(layers, variables, sites, values, share)
+    _stock_constraints(plain, sites, variables, values)
+    if getattr(applied, "optimizer", None) is None:  # of a file that was loaded without compiling
+        return plain
     _keras.compile_like(plain, applied)
     carry_attributes(applied, plain)
     _stock_decay(plain, variables, {s.path: values[s.key] for s in sites if CATALOGUE[s.technique].hook == "decay"})
-    _stock_constraints(plain, sites, variables, values)
     if any(CATALOGUE[site.technique].hook == "average" for site in sites):
         _keras.innermost(plain.optimizer).use_ema = False  # unless a technique says otherwise
     for site in sites:

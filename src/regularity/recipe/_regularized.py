@@ -279,7 +279,7 @@ def _add_penalties(applied: Any, layers: Mapping[str, Any], sites: Sequence[Site
 
     for site in sites:
         technique = CATALOGUE[site.technique]
-        if technique.hook in ("penalty", "output"):
+        if is_penalty(site.key):
             held = getattr(*slot_of(site.kind, site.path))
             # what the model has already keeps its settings, such as a share of L1, and gets its strength from here
             settings = getattr(held, "settings", {}) if given_strength(technique, held) is not None else {}
@@ -292,6 +292,11 @@ def _add_penalties(applied: Any, layers: Mapping[str, Any], sites: Sequence[Site
     for (kind, path), penalties in terms.items():
         holder, slot = slot_of(kind, path)
         setattr(holder, slot, _summed(other_penalty(getattr(holder, slot)), penalties))
+
+
+def is_penalty(key: str) -> bool:
+    """Whether the strength with this key is that of a penalty which is in the loss."""
+    return CATALOGUE[key.partition("@")[0]].hook in ("penalty", "output")
 
 
 def _add_masks(applied: Any, layers: Mapping[str, Any], sites: Sequence[Site], values: Mapping[str, float]) -> None:
