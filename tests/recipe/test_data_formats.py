@@ -152,6 +152,13 @@ def test_what_knows_sequences_with_channels_last_alone_is_not_put_elsewhere() ->
         rg.Recipe({"token_dropout": 0.1}).apply(model)
 
 
+def test_units_of_other_layers_are_last_whatever_they_take() -> None:
+    body = [*convolved("channels_first"), layers.GRU(4, return_sequences=True, name="gru")]
+    sites = sites_of(ended("channels_last", SEQUENCES, body))
+    assert {"gru"} == {site.path for site in sites if site.technique == "token_dropout"}
+    assert {"gru"} == {site.path for site in sites if site.technique == "temporal_activity"}
+
+
 @pytest.mark.parametrize("technique", ["cutmix", "cutout", "time_mask", "frequency_mask", "augment"])
 def test_rows_change_as_the_model_takes_them(technique: str) -> None:
     same_as_twin({technique: 0.5}, IMAGES, plain)

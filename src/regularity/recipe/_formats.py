@@ -10,6 +10,17 @@ from regularity import _keras
 
 # What may turn axes, layers and operations of `keras.ops`: beyond it channels are elsewhere.
 _TURNING = ("Permute", "Reshape", "Transpose", "Moveaxis", "Swapaxes")
+# What has its units on the last axis, whatever it takes.
+_UNITS_LAST = (
+    keras.layers.Dense,
+    keras.layers.EinsumDense,
+    keras.layers.Embedding,
+    keras.layers.RNN,
+    keras.layers.Bidirectional,
+    keras.layers.MultiHeadAttention,
+    keras.layers.GroupQueryAttention,
+    keras.layers.TimeDistributed,
+)
 
 
 def format_behind(model: Any) -> Callable[[Any], str | None]:
@@ -31,7 +42,7 @@ def channels_first(model: Any) -> frozenset[int]:
     by_setting = keras.config.image_data_format() == "channels_first"
     known: dict[int, set[Any]] = {axes: set() for axes in (3, 4, 5)}
     if _is_graph(model):
-        for tensor, start in zip(model.inputs, _keras.starts(model), strict=True):
+        for tensor, start in zip(model.inputs, _keras.starts(model), strict=False):
             axes = len(tensor.shape)
             known.setdefault(axes, set()).add(_nearest(_first(start), behind, axes))
     return frozenset(
@@ -46,7 +57,8 @@ def _nearest(start: Sequence[Any], graph: Mapping[int, Sequence[Any]], axes: int
     seen, queue = set(), deque(start)
     while queue:
         layer = queue.popleft()
-        if id(layer) in seen or type(layer).__name__ in _TURNING or _keras.output_rank(layer) != axes:
+        ends = isinstance(layer, _UNITS_LAST) or type(layer).__name__ in _TURNING
+        if ends or id(layer) in seen or _keras.output_rank(layer) != axes:
             continue
         seen.add(id(layer))
         if getattr(layer, "data_format", None) is not None:
