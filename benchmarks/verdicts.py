@@ -36,7 +36,7 @@ class Scenario(NamedTuple):
         used: How many of them the labels depend on, linearly.
         flipped: Share of labels that are drawn at random besides: 1 is noise alone.
         hidden: Units of the hidden layers.
-        epochs: How long members train, in steps of 64 rows.
+        epochs: How long members train, in steps of 64 rows, where that is not found.
         rate: Of Adam.
         own: Techniques that are tried besides those that are for any network.
     """
@@ -88,13 +88,13 @@ def network(scenario: Scenario) -> keras.Model:
     return model
 
 
-def one(scenario: Scenario, seed: int, trials: int) -> dict[str, Any]:
+def one(scenario: Scenario, seed: int, trials: int, epochs: int | None) -> dict[str, Any]:
     """Search on one draw, and see what its answers get on fresh rows."""
     x, y = draw(scenario, scenario.rows, seed)
     began = time.perf_counter()
     study = rg.search(
         network(scenario), x, y, scenario.techniques, trials,
-        epochs=scenario.epochs, batch_size=64, storage="sqlite://", seed=seed, verbose=0,
+        epochs=epochs, batch_size=64, storage="sqlite://", seed=seed, verbose=0,
     )  # fmt: skip
     seconds = time.perf_counter() - began
     given = {"epochs": int(study.table["epochs"].iloc[0])}
@@ -125,17 +125,19 @@ def main() -> None:
     parser.add_argument("--scenario", choices=SCENARIOS, default="gain")
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--trials", type=int, default=16)
+    parser.add_argument("--found", action="store_true", help="have the search find how long members train")
     parser.add_argument("--part", type=int, default=0)
     parser.add_argument("--of", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("verdicts"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     compile_once(options.out / "compiled")
-    file = options.out / f"{options.scenario}-{options.trials}.jsonl"
+    file = options.out / f"{options.scenario}-{options.trials}{'-found' if options.found else ''}.jsonl"
     for seed in range(options.part, options.seeds, options.of):
         if seed in {f["seed"] for f in _done(file)}:
             continue
-        found = one(SCENARIOS[options.scenario], seed, options.trials)
+        scenario = SCENARIOS[options.scenario]
+        found = one(scenario, seed, options.trials, None if options.found else scenario.epochs)
         with file.open("a") as out:
             out.write(json.dumps(found) + "\n")
         print(seed, found["verdict"], found["recipe"], f"{found['seconds']:.1f} s", flush=True)

@@ -31,6 +31,7 @@ from keras.src.random.seed_generator import draw_seed
 from keras.src.saving.object_registration import GLOBAL_CUSTOM_NAMES
 from keras.src.saving.serialization_lib import SafeModeScope
 from keras.src.trainers import data_adapters
+from keras.src.utils import module_utils
 from keras.src.utils.naming import to_snake_case
 
 
@@ -66,6 +67,25 @@ def run_graph(model: Any, clone: Callable[[Any], Any], call: Callable[..., Any])
     return type(model)(inputs, outputs, name=model.name)
 
 
+@contextlib.contextmanager
+def without_tensorflow() -> Iterator[None]:
+    """Have Keras take nothing for TensorFlow's where nobody has imported that (`module_utils`).
+
+    Whatever it serializes or makes from a configuration it asks whether that is TensorFlow's, and imports it for the
+    question, on every backend: that takes seconds.
+    """
+    found: Any = module_utils.tensorflow
+    asks = found._available is None and "tensorflow" not in sys.modules
+    if asks:
+        found._available = False
+    try:
+        yield
+    finally:
+        if asks:
+            found._available = None
+
+
+@without_tensorflow()
 def from_config(layer: Any, instead: Mapping[str, Any] = MappingProxyType({})) -> Any:
     """A copy of a layer, operation or model by its own configuration, with some of it replaced (`SafeModeScope`).
 

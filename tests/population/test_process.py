@@ -56,6 +56,29 @@ print("unchanged")
     assert process.stdout.strip().endswith("unchanged"), process.stderr
 
 
+@pytest.mark.skipif(os.environ["KERAS_BACKEND"] == "tensorflow", reason="there everything is TensorFlow's")
+def test_nobody_imports_tensorflow_to_ask_whether_anything_is_of_it(monkeypatch) -> None:
+    import keras
+    from keras.src.utils import module_utils
+
+    import regularity as rg
+
+    asked = []
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    monkeypatch.setattr(module_utils.tensorflow, "_available", None)
+    monkeypatch.setattr(module_utils.tensorflow, "initialize", lambda: asked.append("tensorflow"))
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(2, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    x, y = np.random.default_rng(0).normal(size=(40, 3)).astype("float32"), np.arange(40) % 2
+    study = rg.search(model, x, y, ["dropout"], trials=3, epochs=2, storage="sqlite://")
+    assert study.model.count_params() == model.count_params()
+    study.ensemble()
+    assert "model.fit" in study.code()
+    _worker.unpacked(_worker.packed(rg.Recipe({"l2": 0.1}).apply(model)))
+    assert not asked
+    assert module_utils.tensorflow._available is None
+
+
 def test_importing_the_package_alone_does_not_load_keras(tmp_path: Path) -> None:
     process = run("import sys, regularity; assert not {'keras', 'jax', 'numpy'} & set(sys.modules)", tmp_path)
     assert process.returncode == 0, process.stderr

@@ -79,6 +79,7 @@ def call_elsewhere(
         return cloudpickle.loads(returned.read_bytes())
 
 
+@_keras.without_tensorflow()
 def packed(model: Any) -> bytes:
     """A model and how it was compiled, for a process where Keras runs on JAX, with the user's own classes by value."""
     with tempfile.TemporaryDirectory(prefix="regularity-") as folder:
@@ -88,6 +89,7 @@ def packed(model: Any) -> bytes:
         return cloudpickle.dumps((_keras.custom_objects(model), config, file.read_bytes()))
 
 
+@_keras.without_tensorflow()
 def unpacked(sent: bytes) -> Any:
     """The model that `packed` was given."""
     custom_objects, config, saved = cloudpickle.loads(sent)

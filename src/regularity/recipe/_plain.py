@@ -35,6 +35,7 @@ def to_keras(applied: Any) -> keras.Model:
     return _keras.average_of(members, applied.__dict__["_given"](), members[0])
 
 
+@_keras.without_tensorflow()
 def one_plain(
     applied: Any, instead: Mapping[int, np.ndarray] = MappingProxyType({}), share: float = 1.0
 ) -> keras.Model:

@@ -155,6 +155,7 @@ class Regularized(TrainingStep, HidesStrengths):
 keras.saving.register_keras_serializable(package="regularity", name="Regularized")(Regularized)
 
 
+@_keras.without_tensorflow()
 def regularize(
     model: Any,
     sites: Sequence[Site],

@@ -20,6 +20,7 @@ from regularity.recipe._recipe import FIELDS, Recipe, sites_of
 from regularity.recipe._writing import Writer, cannot, has_auto_name
 
 
+@_keras.without_tensorflow()
 def source(
     model: Any,
     recipe: Recipe,

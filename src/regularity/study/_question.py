@@ -93,6 +93,7 @@ def _without_addresses(text: str) -> str:
     return re.sub(r" object at 0x[0-9a-f]+| at 0x[0-9a-f]+", "", text)
 
 
+@_keras.without_tensorflow()
 def description(model: Any) -> str:
     """A text for what a model is, how its layers hang together and how it is trained.
 
