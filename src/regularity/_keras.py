@@ -28,6 +28,7 @@ from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 from keras.src.losses.losses import LossFunctionWrapper
 from keras.src.models.functional import Functional, functional_like_constructor
 from keras.src.random.seed_generator import draw_seed
+from keras.src.saving import serialization_lib
 from keras.src.saving.object_registration import GLOBAL_CUSTOM_NAMES
 from keras.src.saving.serialization_lib import SafeModeScope
 from keras.src.trainers import data_adapters
@@ -67,22 +68,41 @@ def run_graph(model: Any, clone: Callable[[Any], Any], call: Callable[..., Any])
     return type(model)(inputs, outputs, name=model.name)
 
 
+class _IfImported:
+    """A module that Keras imports when it is first asked for, but not by the question whether it is there."""
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+
+    @property
+    def available(self) -> bool:
+        return self._module.name in sys.modules and self._module.available
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+_serializing: list[None] = []  # an entry for each that is under way, in whatever thread
+_serializing_lock = threading.Lock()
+
+
 @contextlib.contextmanager
 def without_tensorflow() -> Iterator[None]:
-    """Have Keras take nothing for TensorFlow's where nobody has imported that (`module_utils`).
+    """Have Keras serialize without importing TensorFlow (`serialization_lib.tf`).
 
-    Whatever it serializes or makes from a configuration it asks whether that is TensorFlow's, and imports it for the
-    question, on every backend: that takes seconds.
+    It asks of whatever it serializes whether that is TensorFlow's, and on every backend imports it for the question, which
+    takes seconds. Where nobody has imported it nothing is of it, so that others who serialize meanwhile lose nothing.
     """
-    found: Any = module_utils.tensorflow
-    asks = found._available is None and "tensorflow" not in sys.modules
-    if asks:
-        found._available = False
+    with _serializing_lock:
+        _serializing.append(None)
+        serialization_lib.tf = _IfImported(module_utils.tensorflow)
     try:
         yield
     finally:
-        if asks:
-            found._available = None
+        with _serializing_lock:
+            _serializing.pop()
+            if not _serializing:
+                serialization_lib.tf = module_utils.tensorflow
 
 
 @without_tensorflow()

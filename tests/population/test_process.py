@@ -59,6 +59,7 @@ print("unchanged")
 @pytest.mark.skipif(os.environ["KERAS_BACKEND"] == "tensorflow", reason="there everything is TensorFlow's")
 def test_nobody_imports_tensorflow_to_ask_whether_anything_is_of_it(monkeypatch) -> None:
     import keras
+    from keras.src.saving import serialization_lib
     from keras.src.utils import module_utils
 
     import regularity as rg
@@ -76,7 +77,34 @@ def test_nobody_imports_tensorflow_to_ask_whether_anything_is_of_it(monkeypatch)
     assert "model.fit" in study.code()
     _worker.unpacked(_worker.packed(rg.Recipe({"l2": 0.1}).apply(model)))
     assert not asked
-    assert module_utils.tensorflow._available is None
+    assert serialization_lib.tf is module_utils.tensorflow
+
+
+def test_layers_that_need_tensorflow_have_it_in_a_process_on_jax(tmp_path: Path) -> None:
+    """As one that prepares what a stream puts out, which no call of the model takes part in."""
+    pytest.importorskip("tensorflow", reason="such layers need it; to run this: make test EXTRAS=dev,tensorflow")
+    script = """
+import sys, keras
+from regularity.population import _worker
+
+class Prepares(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.lookup, self.out = keras.layers.Hashing(4), keras.layers.Dense(1)
+    def build(self, shape):
+        self.out.build(shape)
+        self.built = True
+    def call(self, x):
+        return self.out(x)
+
+model = Prepares()
+model.build((None, 2))
+model.compile("sgd", "mse")
+assert _worker.unpacked(_worker.packed(model)).out.units == 1
+print("made")
+"""
+    process = run(script, tmp_path, KERAS_BACKEND="jax")
+    assert process.stdout.strip().endswith("made"), process.stderr
 
 
 def test_importing_the_package_alone_does_not_load_keras(tmp_path: Path) -> None:
