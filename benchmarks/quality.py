@@ -4,9 +4,10 @@
 
 The data come from a source of which any number of fresh rows can be drawn, so what a recipe is worth is known: few
 noisy rows, a net that overfits them, and eight inputs of two hundred that matter. Everybody looks for L1, dropout and
-weight decay in the same ranges, for the same net of `--width` units in its two hidden layers, and trains as long. Each
-runs in a process of its own that is ended after `--limit` seconds, imports not counted; whenever a contender has a new
-best it is noted with the time. Each of these is then refitted on all rows with three seeds and judged on fresh rows.
+weight decay in the same ranges, for the same net of `--width` units in its two hidden layers. Peers train for 50 epochs at
+most, ours finds how long. Each runs in a process of its own that is ended after `--limit` seconds, imports not counted;
+whenever a contender has a new best it is noted with the time. Each of these is then refitted on all rows with three seeds
+and judged on fresh rows.
 Ours is asked with several budgets, each a whole search, and is taken by its answer, which is the model as given where
 nothing is separable from it, and by its best guess. Peers answer with their best score.
 """
@@ -42,11 +43,12 @@ _GIVEN, _ANSWER, _BEST = "as given", "Regularity, the answer", "Regularity, the 
 
 
 class Problem(NamedTuple):
-    """What contenders are given: float32 inputs of (rows, inputs), int32 classes of (rows,), and how wide the net is."""
+    """What contenders are given: float32 inputs of (rows, inputs), int32 classes of (rows,), how wide the net is, and a seed."""
 
     x: np.ndarray
     y: np.ndarray
     width: int
+    seed: int
 
     def network(self, l1: float | None = None, dropout: float = 0.0, weight_decay: float | None = None) -> Any:
         """The net, with Keras's own regularization where a contender puts it in."""
@@ -69,7 +71,8 @@ def problem(width: int, count: int, seed: int) -> Problem:
     random = np.random.default_rng(seed)
     x = random.normal(size=(count, INPUTS)).astype("float32")
     signal = x[:, :USED].sum(1) + x[:, 0] * x[:, 1] + x[:, 2] * x[:, 3]
-    return Problem(x, (signal + NOISE * np.sqrt(USED) * random.normal(size=count) > 0).astype("int32"), width)
+    y = (signal + NOISE * np.sqrt(USED) * random.normal(size=count) > 0).astype("int32")
+    return Problem(x, y, width, seed)
 
 
 # A contender is given the rows and what it calls with each new best: a recipe, and a name if not its own.
@@ -80,7 +83,7 @@ def regularity(train: Problem, note: Note, budget: float) -> None:
     import regularity as rg
 
     study = rg.search(
-        train.network(), train.x, train.y, list(RANGES), budget=budget, batch_size=BATCH, epochs=EPOCHS, storage="sqlite://"
+        train.network(), train.x, train.y, list(RANGES), budget=budget, batch_size=BATCH, storage="sqlite://", seed=train.seed
     )  # fmt: skip
     note(json.loads(study.recipe.to_json()), _ANSWER)
     note(json.loads(study.best.to_json()), _BEST)
@@ -106,7 +109,9 @@ def hyperband(train: Problem, note: Note, budget: float) -> None:
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         objective = keras_tuner.Objective("val_accuracy", "max")
-        tuner = Noted(build, objective=objective, max_epochs=EPOCHS, hyperband_iterations=100, directory=folder, seed=0)
+        tuner = Noted(
+            build, objective=objective, max_epochs=EPOCHS, hyperband_iterations=100, directory=folder, seed=train.seed
+        )
         tuner.search(train.x, train.y, batch_size=BATCH, validation_split=0.2, verbose=0)
 
 
@@ -144,7 +149,7 @@ def tpe(train: Problem, note: Note, budget: float) -> None:
         return float(curve.max())
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=train.seed))
     study.optimize(objective, timeout=budget)
 
 
@@ -265,6 +270,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=WIDTH, help="units of each hidden layer")
     parser.add_argument("--seeds", type=int, default=3, help="data sets")
     parser.add_argument("--peers", nargs="*", choices=list(CONTENDERS), default=list(CONTENDERS))
+    parser.add_argument("--budgets", nargs="+", type=float, default=BUDGETS, help="seconds of each of our searches")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--contend", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
@@ -279,7 +285,7 @@ def main() -> None:
         print(f"data set {seed}: the model as given, {EPOCHS} epochs: {100 * plain:.1f}", file=sys.stderr)
         table.append({"data": seed, "accuracy": plain, "who": _GIVEN, "budget": 0.0, "seconds": 0.0, "recipe": {}})
         for name in options.peers:
-            budgets = BUDGETS if name == "Regularity" else (options.limit,)
+            budgets = options.budgets if name == "Regularity" else (options.limit,)
             lines = [line for budget in budgets for line in noted(name, budget, options.width, seed)]
             accuracies = worth([line["recipe"] for line in lines], options.width, seed) if lines else []
             for line, accuracy in zip(lines, accuracies, strict=True):
