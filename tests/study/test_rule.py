@@ -13,12 +13,13 @@ from regularity.study._rule import (
     _means,
     _noise,
     best_epoch,
+    best_on_the_whole,
     choose,
     estimate,
     helps,
-    latest_best,
     long_enough,
     ruled_out,
+    soonest,
     standing,
     surrogate,
 )
@@ -189,17 +190,17 @@ def test_one_lucky_epoch_is_not_the_best():
     assert best_epoch(np.array([0.1, 0.5]), of_length=False) == 1
 
 
-def test_how_long_is_best_is_what_the_score_says_that_asks_for_most():
+def test_how_long_is_best_is_what_the_scores_say_together():
     curves = np.full((4, 12, 2, 2), np.nan)
     curves[..., 0] = -np.abs(np.arange(12) - 8.0)[None, :, None]  # best after 9 epochs
     curves[..., 1] = -np.abs(np.arange(12) - 3.0)[None, :, None]
-    assert latest_best(curves) == 9
-    assert latest_best(curves[..., 1:]) == 4
+    assert best_on_the_whole(curves) == 6  # of 9 and 4
+    assert best_on_the_whole(curves[..., 1:]) == 4
     curves[0] -= 100  # they diverge: the others say it
     curves[0, 9:], curves[1, 9:] = np.nan, -np.inf
     curves[2:, :2] = np.nan  # not defined yet
-    assert latest_best(curves) == 9
-    assert latest_best(np.full_like(curves, np.nan)) == 0
+    assert best_on_the_whole(curves) == 6
+    assert best_on_the_whole(np.full_like(curves, np.nan)) == 0
 
 
 def test_candidates_train_longer_where_the_leaders_are_best_near_the_end_and_not_for_one_of_them():
@@ -208,8 +209,19 @@ def test_candidates_train_longer_where_the_leaders_are_best_near_the_end_and_not
     assert long_enough(late + early, 20, 25) == 25
     assert long_enough(late + early, 40, 150) == 40
     assert long_enough([*late[:3], *early], 20, 150) == 20
-    assert long_enough([*late[:7], (np.nan, 20)], 20, 150) == 20  # too few to say
+    assert long_enough([*late[:4], (0.1, 3)], 20, 150) == 30
+    assert long_enough([*late[:3], (np.nan, 20)], 20, 150) == 20  # too few to say
     assert long_enough([], 20, 150) == 20
+
+
+def test_a_curve_that_is_level_is_as_good_as_soon_as_it_is():
+    rising, noise = 1 - np.exp(-np.arange(40) / 4), np.random.default_rng(0).normal(size=(5, 40))
+    assert soonest(rising + 1e-6 * noise) >= 38  # still rising, by little but surely
+    assert 8 <= soonest(np.minimum(rising, 0.9) + 0.01 * noise) <= 16  # where it is level its best may be anywhere
+    late = np.where(np.arange(40) < 5, np.nan, rising)  # not defined in its first epochs
+    assert soonest(late + 1e-6 * noise) >= 38
+    assert soonest(np.minimum(rising, 0.9)[None]) == best_epoch(np.minimum(rising, 0.9), of_length=False) + 1
+    assert soonest(np.full((5, 40), np.nan)) == 40
 
 
 def test_of_candidates_that_score_alike_the_shortest_say_how_long_is_enough():

@@ -568,7 +568,8 @@ def noting(monkeypatch):
 def test_without_epochs_candidates_train_three_times_as_long_as_is_best_for_the_model_as_given(tmp_path):
     for looked in (10, 20, 50):  # until the best is in the first half
         curves = searched(model=fast(), epochs=looked, trials=2)._found.trials[0].curves[:5]  # its first ring
-        best = max(best_epoch(curves.mean((0, 2))[:, score], False) + 1 for score in range(2))
+        score, loss = (best_epoch(curves.mean((0, 2))[:, score], False) + 1 for score in range(2))
+        best = round((score * loss) ** 0.5)
         if 2 * best <= looked:
             break
     assert 10 < 3 * best < 150

@@ -3,6 +3,7 @@
 All the statistics of a search stand here; nothing trains.
 """
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,10 +18,8 @@ from regularity.study._choosing import paired_error
 
 _WEIGHTS = (0.5, 0.5)  # of the user's score and of the log loss, see docs/choosing.md
 _SMOOTHED = 5  # epochs over which a curve is averaged before its best epoch is taken
-_LEADING, _AS_LONG = (
-    8,
-    1.5,
-)  # how many leaders say how long is long enough, and how many times what is best for their median
+_LEADING = (4, 8)  # how many leaders say how long is long enough: a quarter, from the one to the other
+_AS_LONG = 1.5  # times what is best for their median
 _KEPT = 0.75  # share of the best one's gain that a simpler one has at least
 _LEAST_NOISE = 1e-3  # of the variance of merits, for a process that can be computed
 _FITTED = 150  # candidates from which the surrogate learns how far each strength reaches
@@ -274,38 +273,59 @@ def best_epoch(curve: np.ndarray, of_length: bool) -> int:
     """The epoch, from 0, at which a mean curve is best, averaged with its neighbours: one peak is mostly luck."""
     if of_length:
         return len(curve) - 1
-    known = np.where(np.isnan(curve), -np.inf, curve)
-    half = min(_SMOOTHED // 2, (len(known) - 1) // 2)
-    padded = np.pad(known, half, mode="edge")
-    with np.errstate(invalid="ignore"):
-        smooth = np.convolve(padded, np.ones(2 * half + 1) / (2 * half + 1), "valid")
-    return int(np.where(np.isnan(smooth), -np.inf, smooth).argmax())
+    return int(_smoothed(curve).argmax())
 
 
-def latest_best(curves: np.ndarray) -> int:
-    """How many epochs are best on the mean for members of (members, epochs, sets, scores): the most that any score asks for.
+def _smoothed(curves: np.ndarray) -> np.ndarray:
+    """Curves of (..., epochs), each epoch averaged with its neighbours; less than any other where one of them is not known."""
+    known = np.where(np.isnan(curves), -np.inf, curves)
+    half = min(_SMOOTHED // 2, (known.shape[-1] - 1) // 2)
+    padded = np.pad(known, [(0, 0)] * (known.ndim - 1) + [(half, half)], mode="edge")
+    return np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1, axis=-1).mean(-1)
 
-    By the members that have not diverged; 0 where all have.
+
+def soonest(curves: np.ndarray) -> int:
+    """The fewest epochs that are as good as the best on the mean, for members of (members, epochs).
+
+    Those within two paired standard errors of it: a curve that is level may be best anywhere.
+    """
+    smooth = _smoothed(curves)
+    known = np.flatnonzero(np.isfinite(smooth).all(0))  # some scores are not defined after the first epochs
+    if not len(known):
+        return curves.shape[1]
+    smooth = smooth[:, known]
+    behind = smooth[:, [smooth.mean(0).argmax()]] - smooth
+    error = np.nan_to_num(paired_error(behind.T, 0.0))
+    return int(known[behind.mean(0) <= 2 * error][0]) + 1
+
+
+def best_on_the_whole(curves: np.ndarray) -> int:
+    """How many epochs are best on the mean for members of (members, epochs, sets, scores), as all scores have it together.
+
+    The geometric mean of what each asks for: one that counts classes may be level, and best anywhere, where the loss beside it
+    has long been rising. By the members that have not diverged; 0 where all have.
     """
     finite = curves[np.isfinite(curves[:, -1]).all((1, 2))]
     if not len(finite):
         return 0
     # some scores are not defined after the first epochs
     mean = _without_warning(np.nanmean, np.where(np.isfinite(finite), finite, np.nan), (0, 2))
-    return max(best_epoch(curve, of_length=False) for curve in mean.T) + 1
+    best = [best_epoch(curve, of_length=False) + 1 for curve in mean.T]
+    return round(math.prod(best) ** (1 / len(best)))
 
 
 def long_enough(told: Sequence[tuple[float, int]], at_first: int, most: int) -> int:
     """How long to train, in epochs: as at first, but more where the leaders are best near the end.
 
     Args:
-        told: The score of each candidate, and how many epochs are best for it.
+        told: The score of each candidate, and how many epochs are as good as the best for it.
         at_first: How long the first candidates train.
         most: How long any may.
     """
-    leaders = sorted((-score, best) for score, best in told if np.isfinite(score))[:_LEADING]  # of ties the shortest
-    if len(leaders) < _LEADING:
+    ranked = sorted((-score, best) for score, best in told if np.isfinite(score))  # of ties the shortest
+    if len(ranked) < _LEADING[0]:
         return at_first
+    leaders = ranked[: min(max(len(ranked) // 4, _LEADING[0]), _LEADING[1])]
     return min(most, max(at_first, int(np.ceil(_AS_LONG * np.median([best for _, best in leaders])))))
 
 

@@ -45,10 +45,11 @@ from regularity.study._rule import (
     Standing,
     Trial,
     best_epoch,
+    best_on_the_whole,
     choose,
-    latest_best,
     long_enough,
     ruled_out,
+    soonest,
     standing,
     weights_of,
 )
@@ -303,7 +304,7 @@ class _Search:
         self.exhausted = False
         self.choosing = 0.0  # seconds to see once how all stand
         self.best_epochs: list[int] = []  # of each candidate, by its first members
-        self.told: list[tuple[float, int]] = []  # their scores, and these epochs again
+        self.told: list[tuple[float, int]] = []  # their scores, and how many epochs are as good as these
         # how long candidates train, at first and at most; 0 before it is known
         self.epochs = self.epochs_at_first = self.most_epochs = settled.epochs or 0
         self.in_sight = 0
@@ -373,7 +374,7 @@ class _Search:
             self.trainer.forget(tasks)
             # workers of a cluster tell of members only when they are done
             pace = (time.monotonic() - begun) / (epochs * len(cells)) if self.on_ray else self.pace.seconds
-            best = latest_best(np.array([outcome.held_out for outcome in outcomes], "float64"))
+            best = best_on_the_whole(np.array([outcome.held_out for outcome in outcomes], "float64"))
             if 2 * best <= epochs:
                 break
         self.pace = Pace(self.pace.compiling)
@@ -581,7 +582,7 @@ class _Search:
             self.best_epochs.append(best_epoch(trial.curves[:ring, ..., 0].mean((0, 2)), trial.of_length) + 1)
             value = _value(trial, ring)
             if not trial.of_length:  # else it is best at the end whatever that is
-                self.told.append((value, self.best_epochs[-1]))
+                self.told.append((value, soonest(trial.curves[:ring, ..., 0].mean(2))))
             with quiet_optuna():
                 if trial.pruned:
                     self.mirror.tell(self.in_mirror[trial.number], state=optuna.trial.TrialState.PRUNED)
