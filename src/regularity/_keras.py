@@ -468,6 +468,11 @@ def compile_like(copy_: Any, model: Any) -> None:
         copy_.compile(**compile_arguments(model))
 
 
+def compile_step_like(copy_: Any, model: Any) -> None:
+    """Compile `copy_` with an optimizer like that of `model`, and nothing else."""
+    keras.Model.compile(copy_, optimizer=type(model.optimizer).from_config(model.optimizer.get_config()))
+
+
 def compiles_in_its_own_way(model: Any) -> bool:
     """Whether the user's class of a model knows how to compile one from the configuration that it keeps."""
     kinds = [kind for kind in type(model).__mro__ if "compile_from_config" in vars(kind)]
@@ -630,6 +635,8 @@ def average_of(members: Sequence[Any], model: Any, like: Any = None) -> Any:
         ]
         outputs = [keras.tree.pack_sequence_as(outputs[0], means)]
     average = keras.Model(inputs, outputs[0], name=f"{model.name}_ensemble")
+    if getattr(like or model, "optimizer", None) is None:  # of a file that was loaded without compiling
+        return average
     compile_like(average, like or model)
     if like is not None and innermost(like.optimizer).weight_decay is not None:
         of_all = [(innermost(member.optimizer), v) for member in members for v in member.trainable_variables]

@@ -241,3 +241,21 @@ def test_pretrained_backbone_that_is_frozen() -> None:
     applied.fit(x, y, verbose=0)
     np.testing.assert_allclose(copied(x)["pooled_output"], backbone(x)["pooled_output"], atol=1e-6)
     np.testing.assert_allclose(applied.to_keras()(x), applied(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("recipe", [{"max_norm@h/kernel": 2.0}, {"weight_decay": 0.1}, {"snapshots": 1.0}], ids=str)
+def test_of_a_file_that_is_loaded_without_compiling(recipe: Any, tmp_path: Any) -> None:
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "relu", name="h"), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    applied: Any = rg.Recipe(recipe).apply(model)
+    applied.save(tmp_path / "model.keras")
+    for _ in range(2):  # it keeps what the optimizer is to hold
+        loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+        loaded.save(tmp_path / "model.keras")
+    stock = loaded.to_keras()
+    rows = np.ones((2, 4), "float32")
+    np.testing.assert_allclose(stock(rows), applied(rows), rtol=1e-6)
+    if "max_norm@h/kernel" in recipe:
+        assert stock.get_layer("h").kernel.constraint.max_value == 2.0
+    loaded.compile("adam", "mse")
+    assert loaded.strengths.keys() == applied.strengths.keys()

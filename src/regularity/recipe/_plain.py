@@ -1,6 +1,6 @@
 """The way back: a regularized model as plain Keras, with stock objects in place of ours."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -37,11 +37,21 @@ def to_keras(applied: Any) -> keras.Model:
 
 @_keras.without_tensorflow()
 def one_plain(
-    applied: Any, instead: Mapping[int, np.ndarray] = MappingProxyType({}), share: float = 1.0
+    applied: Any,
+    instead: Mapping[int, np.ndarray] = MappingProxyType({}),
+    share: float = 1.0,
+    compile_like: Callable[[Any, Any], None] = _keras.compile_like,
 ) -> keras.Model:
-    """The model as plain Keras, with other values `instead` of those of some variables, and that share of the penalties."""
+    """The model as plain Keras.
+
+    Args:
+        applied: The model with a recipe.
+        instead: Values to take in place of those of variables, by id of the variable.
+        share: Of the strength of each penalty, how much the plain model has.
+        compile_like: Compiles a model as another is.
+    """
     given, sites = applied.__dict__["_given"](), applied.__dict__["_sites"]
-    values = {key: as_number(variable) for key, variable in applied.strengths.items()}
+    values = applied._numbers()
     names = put_in_names(given, sites)
     plain = _rebuilt_with_stock(given, sites, values, names)
     carry_regularizers(given, plain)
@@ -60,7 +70,7 @@ def one_plain(
     _stock_constraints(plain, sites, variables, values)
     if getattr(applied, "optimizer", None) is None:  # of a file that was loaded without compiling
         return plain
-    _keras.compile_like(plain, applied)
+    compile_like(plain, applied)
     carry_attributes(applied, plain)
     _stock_decay(plain, variables, {s.path: values[s.key] for s in sites if CATALOGUE[s.technique].hook == "decay"})
     if any(CATALOGUE[site.technique].hook == "average" for site in sites):

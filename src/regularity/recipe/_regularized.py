@@ -67,6 +67,10 @@ class Regularized(TrainingStep, HidesStrengths):
         held = {f"{n}/{i}": h for n, kept in enumerate(self.__dict__["_snapshots"]) for i, (_, h) in enumerate(kept)}
         return SavedVariables(lambda: held)
 
+    def _numbers(self) -> dict[str, float]:
+        """Each strength as a number by its key, also those that an optimizer holds once there is one."""
+        return {**self.__dict__["_values"], **{key: as_number(variable) for key, variable in self.strengths.items()}}
+
     def _forget_snapshots(self) -> None:
         """Have the model put out what its weights put out."""
         for kept in self.__dict__.get("_snapshots", ()):
@@ -106,9 +110,8 @@ class Regularized(TrainingStep, HidesStrengths):
     def compile(self, *args: Any, **kwargs: Any) -> None:
         super().compile(*args, **kwargs)  # type: ignore[misc]
         own = self.__dict__
-        values = {**own["_values"], **{key: float(v) for key, v in own["regularity_strengths"].items()}}
         strengths, numbers, own["_clock"] = take_over(
-            self, own["_sites"], values, own["_schedules"], own["_constraints"], again=own["_was_compiled"]
+            self, own["_sites"], self._numbers(), own["_schedules"], own["_constraints"], again=own["_was_compiled"]
         )
         own["_was_compiled"] = True
         own["regularity_strengths"].update(strengths)
@@ -128,12 +131,11 @@ class Regularized(TrainingStep, HidesStrengths):
     def get_config(self) -> dict[str, Any]:
         given = keras.saving.serialize_keras_object(self.__dict__["_given"]())
         seeds = {path: np.asarray(g.state).tolist() for path, g in _keras.seed_generators(self)}
-        strengths = {key: as_number(v) for key, v in self.strengths.items()}
         frozen = [path for path, layer in [("", self), *_keras.walk(self)] if not layer.trainable]
         return {
             "model": given,
             "frozen": frozen,
-            "strengths": strengths,
+            "strengths": self._numbers(),
             "schedules": self.__dict__["_schedules"],
             "seeds": seeds,
         }
