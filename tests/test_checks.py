@@ -574,3 +574,36 @@ def test_what_is_set_too_late_on_a_model_with_a_recipe_is_seen(tmp_path):
     applied.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
     assert [each.code for each in rg.check(loaded)] == ["RG401"]
+
+
+def reloaded(recipe, path):
+    rg.Recipe(recipe).apply(recurrent()).save(path / "model.keras")
+    return keras.saving.load_model(path / "model.keras", compile=False)
+
+
+@pytest.mark.parametrize("recipe", [{"max_norm@h/kernel": 2.0}, {"ema": 0.9}, {"snapshots": 1.0}], ids=str)
+def test_a_recipe_is_looked_at_without_an_optimizer(recipe, tmp_path):
+    assert rg.check(reloaded({**recipe, "dropout@h": 0.95}, tmp_path))[0].code == "RG401"
+
+
+class Own(keras.metrics.Mean):
+    """A metric that has no configuration."""
+
+    def __init__(self, unit):
+        super().__init__(name="own")
+        self.unit = unit
+
+
+def test_a_model_with_a_recipe_that_can_not_be_copied_is_looked_at():
+    applied = rg.Recipe({"dropout@h": 0.95, "l2@out/kernel": 0.01}).apply(recurrent())
+    applied.get_layer("h").enable_lora(2)
+    assert "RG401" in [each.code for each in rg.check(applied)]
+    quantized = rg.Recipe({"dropout@h": 0.95}).apply(recurrent())
+    quantized.get_layer("h").quantize("int8")
+    assert "RG401" in [each.code for each in rg.check(quantized)]
+
+
+def test_metrics_are_not_copied_for_a_check():
+    applied = rg.Recipe({"l2@h/kernel": 0.01}).apply(recurrent())
+    applied.compile("adam", "mse", metrics=[Own("m")])
+    assert [each.code for each in rg.check(applied)] == ["RG201"]

@@ -459,7 +459,7 @@ def _data_size(seen: Seen) -> Iterator[Found]:
     if (
         seen.rows is None
         or seen.optimizer is None
-        or "crossentropy" not in _keras.loss_name(_keras.compiled_loss(seen.model))
+        or "crossentropy" not in _keras.loss_name(_keras.compiled_loss(seen.trained))
     ):
         return
     kernels = [p for p in seen.penalties if p.l2 > 0 and p.l1 == 0 and len(p.variable.shape) > 1]

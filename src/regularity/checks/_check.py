@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 import keras
 import pandas as pd
 
+from regularity import _keras
 from regularity.checks._seen import Seen
 from regularity.data import is_stream, to_data, to_inputs
 from regularity.recipe._plain import one_plain
@@ -165,9 +166,20 @@ def check(model: Any, x: Any = None, y: Any = None, *, callbacks: Any = ()) -> F
         x, y = data.x, data.y
     elif x is not None:
         x = to_inputs(model, x)
-    plain = one_plain(model) if isinstance(model, Regularized) else model
-    seen = Seen(plain, model, x, y, tuple(each for each in keras.tree.flatten(callbacks) if each is not None))
+    seen = Seen(_plain(model), model, x, y, tuple(each for each in keras.tree.flatten(callbacks) if each is not None))
     return Findings(_findings(seen, sorted(CHECKS, key=lambda check: check.level != "wrong")))
+
+
+def _plain(model: Any) -> Any:
+    """What plain Keras has of a model with a recipe, compiled with what checks look at; another model as it is."""
+    if not isinstance(model, Regularized):
+        return model
+    try:
+        return one_plain(model, compile_like=_keras.compile_step_like)
+    except (NotImplementedError, TypeError, ValueError):
+        # What can't be copied, such as layers with adapters (LoRA), is looked at as it trains: strengths that are weights
+        # are then penalties of a kind that no check knows, at 0 too.
+        return model
 
 
 def _findings(seen: Seen, checks: Iterable[Check]) -> Iterator[Finding]:

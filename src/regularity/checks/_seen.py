@@ -131,7 +131,7 @@ class Seen:
     @cached_property
     def losses(self) -> tuple[float, float] | None:
         """The loss of some rows with the weights as they are: of the data alone, and the penalties; None without data."""
-        if self.x is None or self.y is None or self.optimizer is None or _keras.compiled_loss(self.model) is None:
+        if self.x is None or self.y is None or self.optimizer is None or _keras.compiled_loss(self.trained) is None:
             return None
         x, y = (keras.tree.map_structure(lambda a: a[:_SAMPLE], each) for each in (self.x, self.y))
         with keras.StatelessScope([(v, v) for v in self.trained.weights]):  # metrics of single outputs would take note
