@@ -361,3 +361,14 @@ def test_a_model_can_be_pickled() -> None:
         key: float(v) for key, v in applied.strengths.items()
     }
     np.testing.assert_array_equal(again.predict(ROWS, verbose=0), applied.predict(ROWS, verbose=0))
+
+
+@pytest.mark.parametrize("technique", ["clip_norm", "adaptive_clip"])
+def test_adapters_that_come_after_it_was_compiled_are_clipped_too(technique: str) -> None:
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "relu", name="h"), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    applied: Any = rg.Recipe({technique: 1e-3}).apply(model)
+    applied.get_layer("h").enable_lora(2)
+    before = applied.get_layer("h").lora_kernel_a.numpy().copy()
+    applied.fit(np.ones((8, 4)), np.ones(8), verbose=0)
+    assert np.abs(applied.get_layer("h").lora_kernel_a - before).max() < 1e-3

@@ -185,7 +185,8 @@ def _clip(
     """Gradients change one technique after the other, and before them in the optimizer's own way, if it has another.
 
     What is held beside variables starts here, where a step begins and the variables still are what they were. `axes` are
-    those over which each variable's units have their incoming weights, by its id.
+    those over which each variable's units have their incoming weights, by its id; of one that was not there when the model
+    was compiled, such as an adapter's (LoRA), all but the last.
     """
     if any(site.given is not None for site in sites):
         optimizer.global_clipnorm = None  # it is a strength now
@@ -206,7 +207,7 @@ def _clip(
         there = [i for i, g in enumerate(gradients) if g is not None]
         for site in sites:
             strength, weights = strengths[site.key].value, [_keras.stepped(optimizer)[i] for i in there]
-            of_units = [axes[id(weight)] for weight in weights]
+            of_units = [axes.get(id(weight), _keras.incoming_axes(None, weight)) for weight in weights]
             changed = CATALOGUE[site.technique].function([gradients[i] for i in there], strength, weights, of_units)
             for i, gradient in zip(there, changed, strict=True):
                 gradients[i] = gradient
