@@ -1,6 +1,7 @@
 """`rg.check`: each check fires on its bad example and on that alone, and what is well made is left in peace."""
 
 import json
+import random
 import re
 import warnings
 
@@ -607,3 +608,18 @@ def test_metrics_are_not_copied_for_a_check():
     applied = rg.Recipe({"l2@h/kernel": 0.01}).apply(recurrent())
     applied.compile("adam", "mse", metrics=[Own("m")])
     assert [each.code for each in rg.check(applied)] == ["RG201"]
+
+
+def test_a_check_draws_nothing():
+    applied = rg.Recipe({"l2@h/kernel": 0.01, "dropout": 0.2}).apply(recurrent())
+    before = random.getstate()
+    rg.check(applied)
+    assert random.getstate() == before
+
+
+@pytest.mark.parametrize("technique", ["l2", "group_lasso"])
+def test_a_penalty_of_a_recipe_on_a_layer_that_is_frozen_later_is_found(technique):
+    for strength, codes in ((0.01, ["RG103"]), (0.0, [])):
+        applied = rg.Recipe({f"{technique}@h/kernel": strength}).apply(recurrent())
+        applied.get_layer("h").trainable = False
+        assert [each.code for each in rg.check(applied)] == codes

@@ -103,7 +103,7 @@ def _frozen(seen: Seen) -> Iterator[Found]:
         path
         for path, layer in seen.layers
         if not getattr(layer, "lora_enabled", False)  # which freezes the kernel, and penalizes what it adds to it
-        and any(getattr(v, "regularizer", None) and id(v) not in trained for v in _keras.own_variables(layer))
+        and any(id(v) in seen.penalized and id(v) not in trained for v in _keras.own_variables(layer))
     ]
     if frozen:
         yield Found(

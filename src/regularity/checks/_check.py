@@ -1,6 +1,7 @@
 """`rg.check`: run every check on a model."""
 
 import html
+import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass, fields
 from typing import Any, Literal, NamedTuple
@@ -174,12 +175,15 @@ def _plain(model: Any) -> Any:
     """What plain Keras has of a model with a recipe, compiled with what checks look at; another model as it is."""
     if not isinstance(model, Regularized):
         return model
+    state = random.getstate()  # by which Keras draws the seeds of layers that are made
     try:
         return one_plain(model, compile_like=_keras.compile_step_like)
     except (NotImplementedError, TypeError, ValueError):
         # What can't be copied, such as layers with adapters (LoRA), is looked at as it trains: strengths that are weights
         # are then penalties of a kind that no check knows, at 0 too.
         return model
+    finally:
+        random.setstate(state)
 
 
 def _findings(seen: Seen, checks: Iterable[Check]) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ import keras
 
 from regularity import _keras
 from regularity.recipe._regularized import Regularized, is_penalty
+from regularity.recipe._sites import variables_by_path
 
 NORMALIZATIONS = tuple(
     getattr(keras.layers, name)
@@ -95,6 +96,19 @@ class Seen:
                 l1, l2 = strengths(regularizer)
                 if l1 != 0 or l2 != 0:
                     found.append(Penalty(path, layer, variable, l1, l2))
+        return found
+
+    @cached_property
+    def penalized(self) -> set[int]:
+        """The variables that have a regularizer or are penalized by a recipe, trained or not, by identity."""
+        found = {
+            id(v) for _, layer in self.layers for v in _keras.own_variables(layer) if getattr(v, "regularizer", None)
+        }
+        if isinstance(self.trained, Regularized):  # by what Keras may have none of
+            variables = variables_by_path(self.model, dict(self.layers))
+            on = [key for key, strength in self.trained.strengths.items() if is_penalty(key) and float(strength) > 0]
+            paths = [key.partition("@")[2] for key in on]
+            found |= {id(variables[path]) for path in paths if path in variables}  # else it is of what a layer puts out
         return found
 
     @cached_property
