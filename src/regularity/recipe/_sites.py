@@ -159,8 +159,8 @@ def _output_sites(model: Any, technique: Technique, hidden: Mapping[str, "_Hidde
     for path, layer in _keras.walk(model):
         after = hidden.get(path)
         data_format = None if after is None else after.data_format
-        if layer.trainable and component(technique, _keras.output_rank(layer), data_format) is not None:
-            given = given_strength(technique, layer.activity_regularizer) or None
+        given = given_strength(technique, layer.activity_regularizer) or None
+        if layer.trainable and (given or component(technique, _keras.output_rank(layer), data_format) is not None):
             default = after is not None and after.activation
             yield Site(technique.name, path, "output", tuple(path.split("/")), given, default)
 
@@ -199,8 +199,8 @@ def _layer_sites(
 def component(technique: Technique, rank: int | None, data_format: str | None = None) -> type | None:
     """The class of `technique` that takes inputs of so many axes, with channels there, or None."""
     kind = next((kind for kind in technique.components if getattr(kind, "rank", rank) == rank), None)
-    last_alone = hasattr(kind, "rank") and not _arguments(kind, data_format)
-    return None if last_alone and data_format == "channels_first" else kind
+    first = data_format == "channels_first"  # asked before signatures are read, which is slow
+    return None if first and hasattr(kind, "rank") and not _arguments(kind, data_format) else kind
 
 
 def _arguments(kind: Any, data_format: str | None) -> dict[str, Any]:
@@ -318,7 +318,7 @@ def _sums(model: Any, prefix: str = "") -> Iterator[_Sum]:
 
 def narrows(model: Any) -> list[str]:
     """Paths of the hidden activations that train and that all of a graph passes through, once."""
-    hidden = dict(_hidden(model, format_behind(model)))
+    hidden = dict(_hidden(model, lambda _: None))  # where channels are is of no matter
     return [path for path in _narrows(model) if path in hidden and hidden[path].activation]
 
 
