@@ -11,6 +11,7 @@ from keras import layers
 
 import regularity as rg
 from regularity.recipe import sites_of
+from regularity.recipe._formats import channels_first
 from regularity.recipe._source import source
 
 RANDOM = np.random.default_rng(0)
@@ -129,14 +130,50 @@ def test_so_have_those_of_files_of_plain_models_and_of_programs(technique: str, 
         assert f'SpatialDropout2D(0.5, data_format="{other}")' in source(model, rg.Recipe({technique: 0.5}))
 
 
-def test_what_turns_axes_leaves_them_to_the_setting_of_keras() -> None:
+class MyPermute(layers.Permute):
+    pass
+
+
+class ToLast(layers.Layer):
+    def call(self, x: Any) -> Any:
+        return keras.ops.transpose(x, (0, 2, 3, 1))
+
+
+class Doubled(layers.Layer):
+    def call(self, x: Any) -> Any:
+        return 2 * x
+
+
+def behind(between: Any) -> str:
+    """The format of what is put in behind an activation, which stands behind something that follows a convolution."""
     inputs = keras.Input((3, 8, 6))
     hidden = layers.Conv2D(5, 3, data_format="channels_first")(inputs)
-    hidden = layers.ReLU(name="relu")(layers.Permute((2, 3, 1))(hidden))
-    model = keras.Model(inputs, layers.Dense(3, "softmax")(layers.GlobalAveragePooling2D()(hidden)))
+    hidden = layers.ReLU(name="relu")(between(hidden))
+    model = keras.Model(inputs, layers.Dense(3, "softmax")(layers.Flatten()(hidden)))
     model.compile("sgd", "sparse_categorical_crossentropy")
     applied: Any = rg.Recipe({"spatial_dropout@relu": 0.5}).apply(model)
-    assert applied.get_layer("relu_spatial_dropout").data_format == "channels_last"
+    return applied.get_layer("relu_spatial_dropout").data_format
+
+
+TURNING: list[Any] = [
+    layers.Permute((2, 3, 1)),
+    MyPermute((2, 3, 1)),
+    ToLast(),
+    layers.Lambda(lambda x: keras.ops.transpose(x, (0, 2, 3, 1)), output_shape=(6, 4, 5)),
+    lambda x: keras.ops.einsum("bchw->bhwc", x),
+]
+
+
+@pytest.mark.parametrize("turn", TURNING, ids=["Permute", "a kind of it", "own", "Lambda", "einsum"])
+def test_what_turns_axes_leaves_them_to_the_setting_of_keras(turn: Any) -> None:
+    assert behind(turn) == "channels_last"
+
+
+@pytest.mark.parametrize(
+    "between", [Doubled(), rg.layers.Dropout(0.1), lambda x: x + 1], ids=["own", "ours", "operation"]
+)
+def test_what_leaves_axes_in_their_places_is_looked_through(between: Any) -> None:
+    assert behind(between) == "channels_first"
 
 
 def convolved(data_format: str) -> list[Any]:
@@ -167,3 +204,22 @@ def test_rows_change_as_the_model_takes_them(technique: str) -> None:
 @pytest.mark.parametrize("technique", ["cutout", "frequency_mask"])
 def test_so_do_sequences(technique: str) -> None:
     same_as_twin({technique: 0.5}, SEQUENCES, convolved)
+
+
+def test_a_penalty_that_the_model_has_is_a_site_wherever_its_channels_are() -> None:
+    given = rg.regularizers.TemporalActivity(0.1)
+    body = [
+        layers.Conv1D(5, 3, activation="relu", data_format="channels_first", name="conv", activity_regularizer=given)
+    ]
+    sites = sites_of(ended("channels_first", SEQUENCES, body))
+    assert [(site.path, site.given) for site in sites if site.technique == "temporal_activity" and site.given] == [
+        ("conv", 0.1)
+    ]
+
+
+def test_what_a_model_takes_is_asked_of_layers_that_put_out_fewer_axes() -> None:
+    for data_format, first in (("channels_first", {4}), ("channels_last", set())):
+        assert channels_first(ended(data_format, IMAGES, [])) == first
+        inputs = keras.Input(shape(data_format, IMAGES))
+        flat, pooled = layers.Flatten()(inputs), layers.GlobalAveragePooling2D(data_format=data_format)(inputs)
+        assert channels_first(keras.Model(inputs, layers.Concatenate()([flat, pooled]))) == first

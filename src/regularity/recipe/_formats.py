@@ -8,8 +8,8 @@ import keras
 
 from regularity import _keras
 
-# What may turn axes, layers and operations of `keras.ops`: beyond it channels are elsewhere.
-_TURNING = ("Permute", "Reshape", "Transpose", "Moveaxis", "Swapaxes")
+# What may turn axes, layers and operations of `keras.ops`, and what is made of these: beyond it channels are elsewhere.
+_TURNING = {"Permute", "Reshape", "Transpose", "Moveaxis", "Swapaxes", "Einsum", "Rearrange"}
 # What has its units on the last axis, whatever it takes.
 _UNITS_LAST = (
     keras.layers.Dense,
@@ -28,7 +28,12 @@ def format_behind(model: Any) -> Callable[[Any], str | None]:
     before: dict[int, list[Any]] = defaultdict(list)
     for first, second in _pairs(model):
         before[id(second)].append(first)
-    return lambda layer: _nearest(_last(layer), before, _keras.output_rank(layer))
+
+    def found(layer: Any) -> str | None:
+        axes = _keras.output_rank(layer)
+        return _nearest(_last(layer), before, axes, lambda each: _keras.output_rank(each) == axes)
+
+    return found
 
 
 def channels_first(model: Any) -> frozenset[int]:
@@ -44,7 +49,7 @@ def channels_first(model: Any) -> frozenset[int]:
     if _is_graph(model):
         for tensor, start in zip(model.inputs, _keras.starts(model), strict=False):
             axes = len(tensor.shape)
-            known.setdefault(axes, set()).add(_nearest(_first(start), behind, axes))
+            known.setdefault(axes, set()).add(_nearest(_first(start), behind, axes, _means_its_format))
     return frozenset(
         axes
         for axes, formats in known.items()
@@ -52,19 +57,34 @@ def channels_first(model: Any) -> frozenset[int]:
     )
 
 
-def _nearest(start: Sequence[Any], graph: Mapping[int, Sequence[Any]], axes: int | None) -> str | None:
-    """The format of the nearest layer that has one, seen through those that put out as many axes and leave them in place."""
+def _nearest(
+    start: Sequence[Any], graph: Mapping[int, Sequence[Any]], axes: int | None, counts: Callable[[Any], bool]
+) -> str | None:
+    """The format of the nearest layer that has one and counts, seen through those that put out as many axes, in place."""
     seen, queue = set(), deque(start)
     while queue:
         layer = queue.popleft()
-        ends = isinstance(layer, _UNITS_LAST) or type(layer).__name__ in _TURNING
-        if ends or id(layer) in seen or _keras.output_rank(layer) != axes:
+        if id(layer) in seen:
             continue
         seen.add(id(layer))
-        if getattr(layer, "data_format", None) is not None:
+        if getattr(layer, "data_format", None) is not None and counts(layer):
             return layer.data_format
-        queue.extend(graph.get(id(layer), ()))
+        if _keras.output_rank(layer) == axes and _leaves_axes(layer):
+            queue.extend(graph.get(id(layer), ()))
     return None
+
+
+def _means_its_format(layer: Any) -> bool:
+    """Flattening has Keras's setting unless told otherwise, and on all that a model takes either is right."""
+    return not isinstance(layer, keras.layers.Flatten)
+
+
+def _leaves_axes(layer: Any) -> bool:
+    """Whether it leaves axes in their places; of what is the user's own that is known where it puts out the shape it takes."""
+    if isinstance(layer, _UNITS_LAST) or _TURNING & {kind.__name__ for kind in type(layer).__mro__}:
+        return False
+    known = _keras.is_of_keras(layer) or type(layer).__module__.startswith("regularity.")
+    return (known and not isinstance(layer, keras.layers.Lambda)) or _keras.keeps_shape(layer)
 
 
 def _pairs(model: Any) -> Iterator[tuple[Any, Any]]:
