@@ -223,3 +223,15 @@ def test_what_a_model_takes_is_asked_of_layers_that_put_out_fewer_axes() -> None
         inputs = keras.Input(shape(data_format, IMAGES))
         flat, pooled = layers.Flatten()(inputs), layers.GlobalAveragePooling2D(data_format=data_format)(inputs)
         assert channels_first(keras.Model(inputs, layers.Concatenate()([flat, pooled]))) == first
+
+
+def test_channels_behind_time_are_not_looked_for() -> None:
+    inputs = keras.Input((4, 3, 8, 6))
+    for sequences, expected in ((False, "channels_first"), (True, "channels_last")):
+        recurrent = layers.ConvLSTM2D(5, 3, data_format="channels_first", return_sequences=sequences, name="recurrent")
+        hidden = layers.ReLU(name="relu")(recurrent(inputs))
+        model = keras.Model(inputs, layers.Dense(3, "softmax")(layers.Flatten()(hidden)))
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        assert channels_first(model) == set()
+        applied: Any = rg.Recipe({"spatial_dropout@relu": 0.5}).apply(model)
+        assert applied.get_layer("relu_spatial_dropout").data_format == expected

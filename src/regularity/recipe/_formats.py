@@ -31,7 +31,9 @@ def format_behind(model: Any) -> Callable[[Any], str | None]:
 
     def found(layer: Any) -> str | None:
         axes = _keras.output_rank(layer)
-        return _nearest(_last(layer), before, axes, lambda each: _keras.output_rank(each) == axes)
+        return _nearest(
+            _last(layer), before, axes, lambda each: _keras.output_rank(each) == axes and not _in_time(each)
+        )
 
     return found
 
@@ -75,8 +77,13 @@ def _nearest(
 
 
 def _means_its_format(layer: Any) -> bool:
-    """Flattening has Keras's setting unless told otherwise, and on all that a model takes either is right."""
-    return not isinstance(layer, keras.layers.Flatten)
+    """Whether its format is of the axes after the rows of what it takes; that of flattening is Keras's setting, seldom asked."""
+    return not isinstance(layer, (keras.layers.Flatten, keras.layers.RNN))
+
+
+def _in_time(layer: Any) -> bool:
+    """Whether time comes before the channels of what it puts out, as behind a convolution in a recurrence."""
+    return isinstance(layer, keras.layers.RNN) and layer.return_sequences
 
 
 def _leaves_axes(layer: Any) -> bool:
