@@ -64,7 +64,10 @@ def gradient_noise(variable: Any, stddev: Any, step: Any, seed: Any) -> Any:
 def adaptive_clip(
     gradients: Sequence[Any], inverse: Any, weights: Sequence[Any], axes: Sequence[tuple[int, ...]]
 ) -> list[Any]:
-    """`g * min(1, bound * max(|w|, 0.001) / |g|)` for the incoming weights `w` of each unit; biases of a layer are one."""
+    """`g * min(1, bound * max(|w|, 0.001) / |g|)` for the incoming weights `w` of each unit.
+
+    What has one axis, such as the biases of a layer, is one unit; of more, as the biases of attention, each entry of the last.
+    """
     return [_clipped_by_weight(g, inverse, w, over) for g, w, over in zip(gradients, weights, axes, strict=True)]
 
 

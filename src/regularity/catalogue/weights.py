@@ -333,8 +333,9 @@ class GroupLasso(OneStrength):
 class InputGroupLasso(OneStrength):
     """Penalty `strength * sqrt(size) * sum(|w_i|)` whose strength is a weight: assign to it and the next step uses it.
 
-    `w_i` are the outgoing weights of each input unit, or of each input channel of a convolution, `size` their number: those
-    along the last axis but one, where a recipe knows the layer (see `GroupLasso`).
+    `w_i` are the outgoing weights of each input unit, or of each input channel of a convolution, `size` their number. A
+    kernel alone does not say which these are, so that its last axis but one counts as inputs; a recipe knows the layer (see
+    `GroupLasso`).
 
     Args:
         strength: A number from 0 (off) up.
