@@ -218,11 +218,30 @@ def test_a_penalty_that_the_model_has_is_a_site_wherever_its_channels_are() -> N
 
 
 def test_what_a_model_takes_is_asked_of_layers_that_put_out_fewer_axes() -> None:
-    for data_format, first in (("channels_first", {4}), ("channels_last", set())):
-        assert channels_first(ended(data_format, IMAGES, [])) == first
+    for data_format in ("channels_first", "channels_last"):
+        rows = turned(data_format, IMAGES)
+        assert channels_first(ended(data_format, IMAGES, []), rows) == (data_format == "channels_first")
         inputs = keras.Input(shape(data_format, IMAGES))
         flat, pooled = layers.Flatten()(inputs), layers.GlobalAveragePooling2D(data_format=data_format)(inputs)
-        assert channels_first(keras.Model(inputs, layers.Concatenate()([flat, pooled]))) == first
+        model = keras.Model(inputs, layers.Concatenate()([flat, pooled]))
+        assert channels_first(model, rows) == (data_format == "channels_first")
+
+
+def test_inputs_have_formats_of_their_own() -> None:
+    formats = {"b": "channels_first", "a": "channels_last"}
+    inputs = {name: keras.Input(shape(formats[name], IMAGES), name=name) for name in formats}
+    ends = [layers.GlobalAveragePooling2D(data_format=formats[name])(each) for name, each in inputs.items()]
+    outputs, rows = layers.Concatenate()(ends), {name: turned(formats[name], IMAGES) for name in formats}
+    named, listed = keras.Model(inputs, outputs), keras.Model(list(inputs.values()), outputs)
+    for model, given, expected in (
+        (named, rows, {"b": True, "a": False}),
+        (listed, rows, {"b": True, "a": False}),
+        (listed, [rows["b"], rows["a"]], [True, False]),
+    ):
+        assert channels_first(model, given) == expected
+        model.compile("sgd", "mse")
+        applied: Any = rg.Recipe({"cutout": 0.5}).apply(model)
+        applied.fit(given, np.zeros((16, 6)), verbose=0)
 
 
 def test_channels_behind_time_are_not_looked_for() -> None:
@@ -232,6 +251,6 @@ def test_channels_behind_time_are_not_looked_for() -> None:
         hidden = layers.ReLU(name="relu")(recurrent(inputs))
         model = keras.Model(inputs, layers.Dense(3, "softmax")(layers.Flatten()(hidden)))
         model.compile("sgd", "sparse_categorical_crossentropy")
-        assert channels_first(model) == set()
+        assert not channels_first(model, np.zeros((1, 4, 3, 8, 6)))
         applied: Any = rg.Recipe({"spatial_dropout@relu": 0.5}).apply(model)
         assert applied.get_layer("relu_spatial_dropout").data_format == expected

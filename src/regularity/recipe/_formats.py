@@ -38,25 +38,34 @@ def format_behind(model: Any) -> Callable[[Any], str | None]:
     return found
 
 
-def channels_first(model: Any) -> frozenset[int]:
-    """The numbers of axes, rows included, that inputs of a model have whose channels come first.
+def channels_first(model: Any, x: Any) -> Any:
+    """Of each array of what a model is given, in the same structure, whether its channels come first.
 
-    As the first layers say that take them; else as Keras's setting says of images, and last of sequences.
+    As the first layers say that take it, or other arrays of as many axes; else as Keras's setting says of images, and last of
+    sequences.
     """
     behind: dict[int, list[Any]] = defaultdict(list)
     for first, second in _pairs(model):
         behind[id(first)].append(second)
-    by_setting = keras.config.image_data_format() == "channels_first"
-    known: dict[int, set[Any]] = {axes: set() for axes in (3, 4, 5)}
-    if _is_graph(model):
-        for tensor, start in zip(model.inputs, _keras.starts(model), strict=False):
-            axes = len(tensor.shape)
-            known.setdefault(axes, set()).add(_nearest(_first(start), behind, axes, _means_its_format))
-    return frozenset(
-        axes
-        for axes, formats in known.items()
-        if axes > 2 and (formats == {"channels_first"} if len(formats - {None}) == 1 else by_setting and axes > 3)
-    )
+    by_setting = keras.config.image_data_format()
+    inputs = list(zip(model.inputs, _keras.starts(model), strict=False)) if _is_graph(model) else []
+    said = {}
+    for tensor, start in inputs:
+        axes = len(tensor.shape)
+        said[tensor.name] = (axes, _nearest(_first(start), behind, axes, _means_its_format))
+
+    def first_in(a: Any, by_its_layers: tuple[int, str | None]) -> bool:
+        axes, format_ = by_its_layers
+        if axes != len(a.shape) or format_ is None:
+            others = {other for axes, other in said.values() if axes == len(a.shape)} - {None}
+            format_ = others.pop() if len(others) == 1 else by_setting if len(a.shape) > 3 else None
+        return format_ == "channels_first" and len(a.shape) > 2
+
+    leaves, unknown = keras.tree.flatten(x), (0, None)
+    if isinstance(x, dict) and x.keys() <= said.keys():
+        return {name: first_in(a, said[name]) for name, a in x.items()}
+    each = list(said.values()) if len(said) == len(leaves) else [unknown] * len(leaves)
+    return keras.tree.pack_sequence_as(x, [first_in(a, one) for a, one in zip(leaves, each, strict=True)])
 
 
 def _nearest(

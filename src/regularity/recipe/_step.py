@@ -4,7 +4,7 @@ import contextlib
 import inspect
 import itertools
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -143,7 +143,7 @@ class TrainingStep:
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         trainable, non_trainable, *others = state
         variables = self.non_trainable_variables  # type: ignore[attr-defined]
-        pairs, hidden, first = [], {}, channels_first(self)
+        pairs, hidden, first = [], {}, channels_first(self, x)
         with keras.StatelessScope(state_mapping=list(zip(variables, non_trainable, strict=True))) as scope:
             for technique, strength, generator in self._acting("batch"):
                 x, mixed = technique.function(_moved(x, first, 1, -1), strength.value, generator)
@@ -311,11 +311,9 @@ class TrainingStep:
             variable.assign(total / passed / (1 - kept[id(variable)]))
 
 
-def _moved(x: Any, ranks: Collection[int], source: int, destination: int) -> Any:
-    """Inputs of which those with so many axes have one of these moved."""
-    return keras.tree.map_structure(
-        lambda a: keras.ops.moveaxis(a, source, destination) if len(a.shape) in ranks else a, x
-    )
+def _moved(x: Any, which: Any, source: int, destination: int) -> Any:
+    """Inputs of which some, as `which` says of each, have an axis moved."""
+    return keras.tree.map_structure(lambda a, this: keras.ops.moveaxis(a, source, destination) if this else a, x, which)
 
 
 def _behind(a: Any, b: Any) -> Any:
