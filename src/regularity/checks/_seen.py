@@ -104,7 +104,7 @@ class Seen:
         found = {
             id(v) for _, layer in self.layers for v in _keras.own_variables(layer) if getattr(v, "regularizer", None)
         }
-        if isinstance(self.trained, Regularized):  # by what Keras may have none of
+        if self.model is not self.trained:  # by what the copy lacks, since Keras has no such thing
             variables = variables_by_path(self.model, dict(self.layers))
             on = [key for key, strength in self.trained.strengths.items() if is_penalty(key) and float(strength) > 0]
             paths = [key.partition("@")[2] for key in on]
