@@ -39,6 +39,10 @@ def study(tmp_path_factory):
     return searched(tmp_path_factory.mktemp("study") / "one.db", name="one")
 
 
+def test_a_study_does_not_show_the_password_of_its_storage(study):
+    assert "secret" not in repr(dataclasses.replace(study, storage="postgresql://user:secret@host/studies"))
+
+
 def same(a, b):
     pd.testing.assert_frame_equal(a.table.drop(columns="seconds"), b.table.drop(columns="seconds"), check_exact=True)
     pd.testing.assert_frame_equal(a.comparison, b.comparison, check_exact=True)
@@ -680,5 +684,8 @@ def test_the_time_of_judging_is_reckoned_by_how_long_candidates_train_at_their_b
     curves = [trial.curves[:5, ..., 0].mean((0, 2)) for trial in study._found.trials]
     best = [best_epoch(curve, False) + 1 for curve in curves]
     ((seconds, pace, compiling, choosing),) = reckoned
-    expected = 4 * 3 * 5 * (best[0] + max(best)) / 2 * pace + 0.5 * compiling + 6 * choosing
+    design = study._settled.design  # judged members train on four of the five folds, the candidates' on three
+    more = max(len(cell.rows) for cell in design.outer) / max(len(cell.rows) for cell in design.rings[0])
+    assert more == pytest.approx(4 / 3, rel=0.05)
+    expected = 4 * 3 * 5 * (best[0] + max(best)) / 2 * more * pace + 0.5 * compiling + 6 * choosing
     assert seconds == pytest.approx(expected)

@@ -49,6 +49,13 @@ def test_a_place_and_its_strength_are_each_others_inverse(ends, place):
     assert low * (1 - 1e-9) <= dimension.strength(place) <= high * (1 + 1e-9)
 
 
+def test_a_set_of_techniques_has_the_same_order_in_every_process():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    names = {"weight_decay", "l2", "dropout", "input_noise", "l1"}
+    assert space_of(names, model, Data(np.ones((4, 3)), np.ones(4))).keys == tuple(sorted(names))
+
+
 def test_a_reverse_log_range_spaces_the_distance_to_1():
     dimension = Dimension("ema", 0.9, 0.999, "reverse_log")
     assert dimension.strength(0.5) == pytest.approx(0.99)

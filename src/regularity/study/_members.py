@@ -58,10 +58,14 @@ class Members:
         return [
             Task(
                 strengths, (self._settled.seed * 1_000_003 + number) % 2**31, epochs, recipe.learning_rate, cell.rows,
-                tuple(design.folds[fold] for fold in cell.held), schedules, keep, outputs, self._epoch_rows[len(cell.held)],
+                tuple(design.folds[fold] for fold in cell.held), schedules, keep, outputs, self.epoch_rows(cell),
             )
             for cell, number in cells
         ]  # fmt: skip
+
+    def epoch_rows(self, cell: Cell) -> int:
+        """How many rows an epoch has for the members of a cell."""
+        return self._epoch_rows[len(cell.held)]
 
     def is_point(self, name: str) -> bool:
         """Whether a candidate with a name is one that the space has: it has none of what the model brings, or that stays."""

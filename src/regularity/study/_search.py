@@ -123,7 +123,7 @@ def search(
             part the rows, candidates train with two of them left out, so that no choice is judged on rows it has seen.
         epochs: How long members train; how many epochs a candidate gets is then read off its mean curve. By default that is
             found: three times as long as is best for the model as given in 10, 20 or 50 epochs, and longer where the best
-            candidates are best near the end; at most 150, and where a budget is short 50.
+            candidates need it; at most 150, and where a budget is short 50.
         score: A name or scorer of scikit-learn, or `loss`; by default as in `rg.path`.
         groups: Group of each row; no group is in two folds. Not beside `validation_data`.
         batch_size: Rows of a step, from 1.
@@ -466,7 +466,13 @@ class _Search:
         # the model as given and plain train as long as is best for them, the choices as long as for any candidate at most
         epochs = (self.best_epochs[0] + max(self.best_epochs)) / 2 if self.best_epochs else self.epochs
         choosing = (len(self.design.folds) + 1) * self.choosing
-        return members * epochs * (self.pace.seconds or 0.0) + 0.5 * self.pace.compiling + choosing
+        return members * epochs * self._judged_epoch + 0.5 * self.pace.compiling + choosing
+
+    @property
+    def _judged_epoch(self) -> float:
+        """Seconds that an epoch of a member takes in judging, where members train on more rows."""
+        more = self.members_of.epoch_rows(self.design.outer[0]) / self.members_of.epoch_rows(self.design.rings[0][0])
+        return more * (self.pace.seconds or 0.0)
 
     @property
     def _most_seeds(self) -> int:
@@ -780,7 +786,7 @@ class _Search:
     def _judged_seeds(self, wanted: Sequence[tuple[int, int, int]]) -> int:
         """How many seeds there is time for, and no fewer than an earlier run has judged."""
         before = min(sum(self._judged(i, e, c, s) is not None for s in range(self._most_seeds)) for i, e, c in wanted)
-        once = sum(e for _, e, _ in wanted) * (self.pace.seconds or 0.0)
+        once = sum(e for _, e, _ in wanted) * self._judged_epoch
         left = self._left - 0.5 * self.pace.compiling
         affordable = self._most_seeds if left > self._most_seeds * once else int(left / once) if left > 0 else 0
         return max(self._fewest_seeds, before, affordable)

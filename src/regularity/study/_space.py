@@ -322,7 +322,8 @@ def space_of(techniques: Any, model: Any, data: Data) -> Space:
     elif techniques == "auto":
         space = Space(dict.fromkeys(_fitting(model, data)))
     elif isinstance(techniques, Iterable) and not isinstance(techniques, (str, bytes)):
-        names = list(techniques)
+        # a set has another order in each process, and with it the study another name
+        names = sorted(techniques, key=str) if isinstance(techniques, (set, frozenset)) else list(techniques)
         if not names:
             raise ValueError(
                 "Invalid value received for argument `techniques`. Expected at least one technique, or 'auto'. Received: none."

@@ -75,7 +75,7 @@ class Study:
 
     name: str
     score_name: str
-    storage: Any
+    storage: Any = field(repr=False)  # a URL may have a password
     _found: Found = field(repr=False)
     _settled: Settled = field(repr=False)
     _model: Any = field(repr=False)
