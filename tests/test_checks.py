@@ -537,7 +537,7 @@ IN_KERAS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("recipe", "stock", "codes"), IN_KERAS, ids=lambda value: "+".join(value))
+@pytest.mark.parametrize(("recipe", "stock", "codes"), IN_KERAS, ids=lambda value: "+".join(sorted(value)))
 def test_of_a_recipe_it_says_what_it_says_of_the_same_in_keras(recipe, stock, codes):
     found = said(rg.Recipe(recipe).apply(recurrent()))
     assert {code for code, *_ in found} == codes
