@@ -198,7 +198,7 @@ def test_how_long_is_best_is_what_the_scores_say_together():
     assert best_on_the_whole(curves[..., 1:]) == 4
     curves[0] -= 100  # they diverge: the others say it
     curves[0, 9:], curves[1, 9:] = np.nan, -np.inf
-    curves[2:, :2] = np.nan  # not defined yet
+    curves[2:, :1] = np.nan  # not defined yet
     assert best_on_the_whole(curves) == 6
     assert best_on_the_whole(np.full_like(curves, np.nan)) == 0
 
