@@ -61,7 +61,7 @@ def main() -> None:
     arguments = ["--trials", str(options.trials), *(["--epochs", str(options.epochs)] if options.epochs else [])]
     for workers in options.workers:  # a process each: one has one cluster
         command = [sys.executable, "-m", "benchmarks.many", *arguments, "--workers", str(workers)]
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+        subprocess.run(command, check=True)
 
 
 if __name__ == "__main__":

@@ -106,20 +106,22 @@ class Seen:
         }
         if self.model is not self.trained:  # by what the copy lacks, since Keras has no such thing
             variables = variables_by_path(self.model, dict(self.layers))
-            on = [key for key, strength in self.trained.strengths.items() if is_penalty(key) and float(strength) > 0]
-            paths = [key.partition("@")[2] for key in on]
+            paths = [key.partition("@")[2] for key in self._penalties_of_recipe]
             found |= {id(variables[path]) for path in paths if path in variables}  # else it is of what a layer puts out
         return found
 
     @cached_property
     def penalizes(self) -> bool:
         """Whether the loss that is reported holds a penalty."""
-        strengths = self.trained.strengths if isinstance(self.trained, Regularized) else {}
-        return (
-            bool(self.penalties)
-            or any(getattr(layer, "activity_regularizer", None) for _, layer in self.layers)
-            or any(float(strength) > 0 and is_penalty(key) for key, strength in strengths.items())
+        return bool(self.penalties or self._penalties_of_recipe) or any(
+            getattr(layer, "activity_regularizer", None) for _, layer in self.layers
         )
+
+    @cached_property
+    def _penalties_of_recipe(self) -> list[str]:
+        """The penalties that a recipe has above 0, by key."""
+        strengths = self.trained.strengths if isinstance(self.trained, Regularized) else {}
+        return [key for key, strength in strengths.items() if is_penalty(key) and float(strength) > 0]
 
     @cached_property
     def is_new(self) -> bool:
