@@ -12,6 +12,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import LeaveOneOut, ShuffleSplit
 
 import regularity as rg
+from regularity.population._population import Population
 from regularity.study._records import Judged
 from regularity.study._rule import Trial, best_epoch
 from regularity.study._search import _seconds
@@ -86,6 +87,28 @@ def test_the_same_call_takes_all_from_the_store(study, monkeypatch):
 def test_the_same_seed_gives_the_same_study_and_another_one_another(study):
     same(searched(name="two"), study)
     assert not np.array_equal(searched(seed=1).table["score"], study.table["score"])
+
+
+def test_a_study_goes_on_with_as_many_members_together_as_it_began_with(study, tmp_path, monkeypatch):
+    def stop(of, trial):
+        if trial.number == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        searched(tmp_path / "one.db", name="one", trial_callbacks=stop)
+    sizes = []
+
+    def chunk(self, tasks, chunk=Population.chunk):
+        sizes.append(chunk(self, tasks))
+        return sizes[-1]
+
+    monkeypatch.setattr(Population, "chunk", chunk)
+    monkeypatch.setattr("regularity.population._calibration._fitting", lambda program: 1)  # as another machine may have it
+    same(searched(tmp_path / "one.db", name="one"), study)
+    together, sizes[:] = set(sizes), []
+    searched(tmp_path / "other.db", name="other", trials=3)
+    assert set(sizes) == {1}
+    assert len(together) == 1 and together != {1}
 
 
 def test_more_trials_go_on_from_those_that_there_are(study, tmp_path):

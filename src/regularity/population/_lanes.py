@@ -50,6 +50,11 @@ class Pool:
         self._idle = list(lanes)
         self._threads = ThreadPoolExecutor(len(self.lanes), "lane")
 
+    @property
+    def devices(self) -> str:
+        """How many lanes of what kind."""
+        return f"{len(self.lanes)} × {self.lanes[0].device_kind}"
+
     def submit(self, work: Callable[[Any], list[Outcome]]) -> "Future[list[Outcome]]":
         """Have the next lane that is free do some work, which is given its device."""
 

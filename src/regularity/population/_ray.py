@@ -42,13 +42,14 @@ class Cluster:
         model: The user's.
         plan: How members train.
         members: How many to expect in the largest run.
+        sizes: As of a `Trainer`.
 
     Raises:
         ImportError: If Ray is not installed.
         RuntimeError: If the cluster has neither a core nor a GPU.
     """
 
-    def __init__(self, model: Any, plan: Plan, members: int) -> None:
+    def __init__(self, model: Any, plan: Plan, members: int, sizes: dict[str, int]) -> None:
         try:
             import ray
         except ImportError as error:
@@ -56,7 +57,7 @@ class Cluster:
         self._ray, self._mine = ray, not ray.is_initialized()
         if self._mine:  # that of RAY_ADDRESS, one that runs on this machine, or a new one
             ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-        self._here = Trainer(model, plan, members)  # says how many train together; nothing trains here
+        self._here = Trainer(model, plan, members, sizes)  # says how many train together; nothing trains here
         self._model, self._plan, self._sent = model, replace(plan, checkpoints=None), None
         self._pieces: deque[_Piece] = deque()
         self._starting: dict[Any, Any] = {}  # workers by what says that they are ready
@@ -86,6 +87,11 @@ class Cluster:
                 f"Expected a Ray cluster with a core or a GPU. Received: {self._ray.cluster_resources()}"
             )
         return found
+
+    @property
+    def devices(self) -> str:
+        """How many workers on how many machines."""
+        return f"{len(self.lanes)} workers of Ray on {len({place['node'] for place in self.lanes})} nodes"
 
     # -- as a trainer ----------------------------------------------------------------------------------------------
 

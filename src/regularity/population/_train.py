@@ -159,10 +159,12 @@ class Trainer:
         model: The user's model.
         plan: What the members share.
         members: How many to expect in the largest run.
+        sizes: Members of a chunk by structure, where that is settled; what comes to be settled is added.
     """
 
-    def __init__(self, model: Any, plan: Plan, members: int) -> None:
+    def __init__(self, model: Any, plan: Plan, members: int, sizes: dict[str, int] | None = None) -> None:
         self._model, self._plan, self._members = model, plan, members
+        self._sizes = {} if sizes is None else sizes
         self._populations: dict[tuple[str, ...], Population] = {}
 
     @cached_property
@@ -222,7 +224,9 @@ class Trainer:
             name = (*absent, "|", *schedules)
             if name not in self._populations:
                 regularized = regularize(self._model, self._sites, there[0].strengths, schedules=schedules)
-                self._populations[name] = Population(regularized, self._plan, self._members)
+                size = self._plan.chunk or self._sizes.get(" ".join(name))
+                self._populations[name] = Population(regularized, replace(self._plan, chunk=size), self._members)
+                self._sizes[" ".join(name)] = self._populations[name].chunk(there)
             found.append((members, there, self._populations[name]))
         return found
 

@@ -191,6 +191,8 @@ def _facts(study: Any) -> dict[str, str]:
         found["Fingerprints"] = (
             f"data {question['data'][:16]}, model {question['model'][:16]}, folds {question['folds'][:16]}"
         )
+    if record.get("devices"):
+        found["Devices"] = ", then ".join(record["devices"])
     if environment:
         found["Versions"] = ", ".join(f"{name} {number}" for name, number in environment.items())
     return found | {"Written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")}

@@ -308,6 +308,9 @@ class _Search:
         # how long candidates train, at first and at most; 0 before it is known
         self.epochs = self.epochs_at_first = self.most_epochs = settled.epochs or 0
         self.in_sight = 0
+        # members of a chunk by structure: those of the first run, whatever this machine would take, since sums of
+        # batched products need not be the same to the bit
+        self.sizes: dict[str, int] = dict(store.noted("chunks") or {})
         # asked from memory: a database takes ten times as long for each
         with quiet_optuna():
             self.mirror = optuna.create_study(
@@ -328,8 +331,12 @@ class _Search:
 
     def run(self) -> Found:
         most = _EXPECTED * len(self.design.rings[0])
-        with quiet_scorers(), Cluster(self.model, self.plan, most) if self.on_ray else Pool(lanes()) as pool:
-            self.trainer = pool if isinstance(pool, Cluster) else Trainer(self.model, self.plan, most)
+        trains = (self.model, self.plan, most, self.sizes)
+        with quiet_scorers(), Cluster(*trains) if self.on_ray else Pool(lanes()) as pool:
+            self.trainer = pool if isinstance(pool, Cluster) else Trainer(*trains)
+            devices = self.store.noted("devices") or []
+            if pool.devices not in devices:
+                self.store.note("devices", [*devices, pool.devices])
             if not self.epochs:
                 self._settle_epochs(pool)
             while True:
@@ -568,7 +575,12 @@ class _Search:
             self.pace.advance(epochs)
             self.watch.advance(epochs)
 
-        return self.trainer.submit(tasks, pool, advance) if tasks else list
+        if not tasks:
+            return list
+        wait = self.trainer.submit(tasks, pool, advance)
+        if self.sizes != self.store.noted("chunks"):
+            self.store.note("chunks", dict(self.sizes))
+        return wait
 
     def _tell(self, job: Sequence[Trial], tasks: Sequence[Task], wait: Callable[[], list[Outcome]]) -> None:
         """Note what became of a job's candidates, here, in the mirror and in the store."""

@@ -173,7 +173,7 @@ class Store:
     @property
     def record(self) -> dict[str, Any]:
         """How the study was made, for whoever looks at it."""
-        return {part: self.noted(part) for part in ("question", "environment", "seconds")} | {
+        return {part: self.noted(part) for part in ("question", "environment", "devices", "seconds")} | {
             "storage": shown(self.where)
         }
 
