@@ -77,9 +77,17 @@ def test_a_node_that_dies_in_the_middle_costs_no_trial_and_doubles_none(cluster,
         if len(told) == 2:
             cluster.remove_node(other, allow_graceful=False)
 
+    def following(self, following=_ray.Cluster._next):
+        worker = following(self)
+        in_hand.append(0 if worker is None else len(self._in_hand[worker]))
+        return worker
+
+    in_hand = []
     monkeypatch.setattr(Store, "add", added)
+    monkeypatch.setattr(_ray.Cluster, "_next", following)
     found = searched(epochs=None, engine="ray")
     assert told == list(range(TRIALS))
+    assert max(in_hand) == 1, "a worker that trains is not told what comes next"
     left_out = ["seconds"]
     pd.testing.assert_frame_equal(
         found.table.drop(columns=left_out), expected.table.drop(columns=left_out), check_exact=True

@@ -25,7 +25,7 @@ _DEATHS = 3  # of workers with the same members: then these are to blame
 _PATIENCE = 120.0  # seconds without any worker
 
 
-@dataclass
+@dataclass(eq=False)
 class _Piece:
     """Members that one worker trains at once."""
 
@@ -63,6 +63,7 @@ class Cluster:
         self._starting: dict[Any, Any] = {}  # workers by what says that they are ready
         self._running: dict[Any, tuple[Any, _Piece]] = {}
         self._idle: list[Any] = []
+        self._in_hand: dict[Any, list[_Piece]] = {}  # of each worker that has been ready, what it trains first
         self._place_of: dict[Any, dict[str, Any]] = {}
         self._came_up: set[Any] = set()  # workers that have been ready
         self._stillborn = 0  # workers in a row that died before they were
@@ -140,7 +141,7 @@ class Cluster:
             self._changed.notify()
         if self._thread.is_alive():
             self._thread.join()
-        for worker in [*self._idle, *self._starting.values(), *(worker for worker, _ in self._running.values())]:
+        for worker in {*self._idle, *self._starting.values(), *(worker for worker, _ in self._running.values())}:
             self._ray.kill(worker)
         if self._mine:
             self._ray.shutdown()
@@ -177,11 +178,13 @@ class Cluster:
                     self._changed.wait()
                 if self._stopped:
                     return
-                while self._idle and self._pieces:
+                while self._pieces and (worker := self._next()) is not None:
                     # neither is taken away before it is under way: what goes wrong is told to all who wait
-                    worker, piece = self._idle[-1], self._pieces[0]
+                    piece = self._pieces[0]
                     self._running[worker.train.remote(piece.tasks)] = (worker, piece)
-                    self._idle.pop()
+                    self._in_hand[worker].append(piece)
+                    if self._idle:
+                        self._idle.pop()
                     self._pieces.popleft()
             pending = [*self._running, *self._starting]
             ready, _ = self._ray.wait(pending, num_returns=1, timeout=0.05) if pending else ([], [])
@@ -191,6 +194,14 @@ class Cluster:
             if alone > _PATIENCE:
                 self._fail(RuntimeError(f"No worker of the cluster has come up for {_PATIENCE:.0f} seconds."))
                 alone = 0.0
+
+    def _next(self) -> Any:
+        """Who is to train what waits first: one who is idle, or where much waits one who need not wait for us then; or None."""
+        if self._idle:
+            return self._idle[-1]
+        if 2 * len(self._pieces) < len(self._in_hand):  # the last ones go to whoever is done first
+            return None
+        return next((worker for worker, pieces in self._in_hand.items() if len(pieces) == 1), None)
 
     def _take(self, answer: Any) -> None:
         """Note what a worker says, or that it is lost."""
@@ -202,7 +213,7 @@ class Cluster:
             said = self._ray.get(answer)
         except (errors.RayTaskError, errors.RaySystemError, errors.UnserializableException) as error:
             # the model's own: it would fail again
-            self._idle.append(worker)
+            self._is_done(worker, piece)
             if piece is None:
                 self._fail(error)
             else:
@@ -215,7 +226,7 @@ class Cluster:
                     piece.done.set_exception(unknown)
                 raise
         else:
-            self._idle.append(worker)
+            self._is_done(worker, piece)
             self._stillborn = 0
             if piece is None:
                 self._came_up.add(worker)
@@ -224,9 +235,24 @@ class Cluster:
                 piece.done.set_result(said)
                 piece.advance(sum(task.epochs for task in piece.tasks))
 
+    def _is_done(self, worker: Any, piece: _Piece | None) -> None:
+        """Note that a worker has come up, or is done with what it trained."""
+        if worker not in self._place_of:  # it was lost with what it was yet to train
+            return
+        pieces = self._in_hand.setdefault(worker, [])
+        if piece is not None:
+            pieces.remove(piece)
+        if not pieces:
+            self._idle.append(worker)
+
     def _lose(self, worker: Any, piece: _Piece | None, error: Exception) -> None:
-        """Have another take the place of a worker that is lost, and train what it trained."""
+        """Have another take the place of a worker that is lost, and train what it trained and was yet to train."""
+        if worker not in self._place_of:  # what it was yet to train is told of after it is lost
+            assert piece is not None
+            self._again(piece, error)
+            return
         place, came_up = self._place_of.pop(worker), worker in self._came_up
+        blamed, *_ = self._in_hand.pop(worker, None) or [None]
         self._came_up.discard(worker)
         with contextlib.suppress(Exception):  # it may be dead, or not
             self._ray.kill(worker)
@@ -244,9 +270,13 @@ class Cluster:
         for other in self._idle:
             self._starting[other.ready.remote()] = other
         self._idle.clear()
-        if piece is None:
-            return
-        piece.deaths += not gone
+        if blamed is not None:
+            blamed.deaths += not gone
+        if piece is not None:
+            self._again(piece, error)
+
+    def _again(self, piece: _Piece, error: Exception) -> None:
+        """Have members that a worker was lost with trained by another, unless it was they that killed it."""
         if piece.deaths < _DEATHS:
             with self._changed:
                 self._pieces.appendleft(piece)
