@@ -245,4 +245,4 @@ def test_lanes_that_end_an_epoch_at_once_are_told_line_by_line() -> None:
     with ThreadPoolExecutor(4) as lanes:
         list(lanes.map(_worker._teller(told), range(20)))
     lines = "".join(told).splitlines()
-    assert sorted(int(line.removeprefix(_worker._EPOCHS)) for line in lines) == list(range(20))
+    assert sorted(int(line.removeprefix(_worker._SAID)) for line in lines) == list(range(20))

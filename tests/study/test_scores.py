@@ -8,7 +8,7 @@ from sklearn.metrics import make_scorer
 from sklearn.utils.class_weight import compute_sample_weight
 
 from regularity.data import Data
-from regularity.study._scores import proper, scoring, target_kind
+from regularity.study._scores import check_on_folds, proper, scoring, target_kind
 
 ROWS, MEMBERS, HELD_OUT = 60, 4, 25
 CLASSES = 3
@@ -24,6 +24,7 @@ FORMS = {
     "binary": ("binary_crossentropy", lambda y: y, 1),
     "binary column": ("bce", lambda y: y[:, None].astype("float32"), 1),
     "binary bool": ("binary_crossentropy", lambda y: y.astype(bool), 1),
+    "binary ties": ("binary_crossentropy", lambda y: y, 1),
     "binary logits": (keras.losses.BinaryCrossentropy(from_logits=True), lambda y: y, 1),
 }
 
@@ -42,6 +43,7 @@ def draw_classes(form):
     logits = 2 * random.normal(size=(MEMBERS, HELD_OUT, outputs)).astype("float32")
     if outputs == 1:
         second = 1 / (1 + np.exp(-logits[..., 0].astype("float64")))
+        second = np.round(second, 1).clip(0.1, 0.9) if form == "binary ties" else second
         probabilities = np.stack([1 - second, second], -1)
     else:
         probabilities = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
@@ -187,6 +189,7 @@ def test_any_score_of_classes_is_that_of_scikit_learn(form, name):
     ("form", "name", "metric"),
     [
         ("binary logits", "roc_auc", lambda y, p: metrics.roc_auc_score(y, p[:, 1])),
+        ("binary ties", "roc_auc", lambda y, p: metrics.roc_auc_score(y, p[:, 1])),
         ("binary", "average_precision", lambda y, p: metrics.average_precision_score(y, p[:, 1])),
         ("logits", "roc_auc_ovr", lambda y, p: metrics.roc_auc_score(y, p, multi_class="ovr")),
         ("integers", "top_k_accuracy", lambda y, p: metrics.top_k_accuracy_score(y, p, k=2)),
@@ -261,6 +264,8 @@ def test_other_targets_are_scored_by_the_loss(case):
     model.compile("sgd", loss)
     data = Data(np.zeros((6, 2)), np.random.default_rng(0).integers(0, 2, (6, *target)))
     assert scoring(model, data).name == "loss"
+    if case == "several labels":
+        return
     with pytest.raises(ValueError, match=r"Expected 'loss'.*score='accuracy'"):
         scoring(model, data, "accuracy")
 
@@ -268,6 +273,44 @@ def test_other_targets_are_scored_by_the_loss(case):
 def test_soft_labels_are_scored_by_the_loss():
     data = Data(np.zeros((4, 2)), np.array([0.1, 0.9, 0.5, 0.3]))
     assert target_kind(network("binary_crossentropy", 1), data) == "other"
+    several = Data(np.zeros((4, 2)), np.array([[0.1, 0.9], [0.5, 0.3]] * 2))
+    with pytest.raises(ValueError, match=r"Expected 'loss'.*score='f1_macro'"):
+        scoring(network("binary_crossentropy", 2), several, "f1_macro")
+
+
+SEVERAL = {
+    "accuracy": lambda y, p: metrics.accuracy_score(y, p > 0.5),
+    "f1_macro": lambda y, p: metrics.f1_score(y, p > 0.5, average="macro"),
+    "jaccard_samples": lambda y, p: metrics.jaccard_score(y, p > 0.5, average="samples"),
+    "roc_auc": metrics.roc_auc_score,
+    "average_precision": metrics.average_precision_score,
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+@pytest.mark.parametrize("labels", [2, 4])
+@pytest.mark.parametrize("logits", [False, True])
+@pytest.mark.parametrize("name", SEVERAL)
+def test_score_of_several_labels_is_that_of_scikit_learn(name, logits, labels):
+    random = np.random.default_rng(0)
+    y = random.integers(0, 2, (ROWS, labels))
+    margins = random.normal(size=(MEMBERS, HELD_OUT, labels))
+    probabilities = 1 / (1 + np.exp(-margins))
+    rows, valid = draw_rows()
+    model = network(keras.losses.BinaryCrossentropy(from_logits=logits), labels)
+    judge = scoring(model, Data(np.zeros((ROWS, 2)), y.astype("float32")), name)
+    found = judge.score(margins if logits else probabilities, rows, valid)
+    np.testing.assert_allclose(found, by_member(SEVERAL[name], probabilities, y, rows, valid))
+
+
+def test_a_fold_without_one_of_several_labels_is_said_before_training():
+    y = np.zeros((20, 3), "int64")
+    y[::3, 0], y[::2, 1], y[3, 2] = 1, 1, 1
+    judge = scoring(network("binary_crossentropy", 3), Data(np.zeros((20, 2)), y), "roc_auc")
+    with pytest.raises(
+        ValueError, match=r"not a number on the held-out rows of fold 1: roc_auc can't be computed from 10 rows\."
+    ):
+        check_on_folds(judge, [np.arange(10), np.arange(10, 20)])
 
 
 @pytest.mark.parametrize(

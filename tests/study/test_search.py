@@ -103,12 +103,15 @@ def test_a_study_goes_on_with_as_many_members_together_as_it_began_with(study, t
         return sizes[-1]
 
     monkeypatch.setattr(Population, "chunk", chunk)
-    monkeypatch.setattr("regularity.population._calibration._fitting", lambda program: 1)  # as another machine may have it
+    monkeypatch.setattr(
+        "regularity.population._calibration._fitting", lambda program: 1
+    )  # as another machine may have it
     same(searched(tmp_path / "one.db", name="one"), study)
     together, sizes[:] = set(sizes), []
     searched(tmp_path / "other.db", name="other", trials=3)
     assert set(sizes) == {1}
-    assert len(together) == 1 and together != {1}
+    assert len(together) == 1
+    assert together != {1}
 
 
 def test_more_trials_go_on_from_those_that_there_are(study, tmp_path):

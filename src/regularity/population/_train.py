@@ -100,7 +100,7 @@ def train(
         sample_weight: Weights of (rows,), by which the loss of each row is multiplied.
         class_weight: Mapping from class to weight, or `balanced`, by which all classes weigh the same; not together with `sample_weight`.
         callbacks: Keras callbacks. They see one model at a time, so members are then trained one after the other.
-        verbose: 1 shows progress, 0 nothing; `auto` shows it on a terminal.
+        verbose: 1 shows progress, 0 nothing; `auto` shows it on a terminal and in a notebook.
 
     Returns:
         The members, seeds within recipes, in the order given.

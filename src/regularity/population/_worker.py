@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +21,7 @@ from regularity import _keras
 from regularity.data import Data, kept
 from regularity.population._tasks import Outcome, Plan, Task
 
-_EPOCHS = "regularity-epochs "  # before the number of member-epochs done, on a line of the worker's standard output
+_SAID = "regularity-said "  # before what is told of its progress as JSON, on a line of the worker's standard output
 
 
 def train_elsewhere(
@@ -41,15 +43,15 @@ def _train(model: Any, tasks: list[Task], plan: Plan, members: int, advance: Cal
 
 
 def call_elsewhere(
-    model: Any, function: Callable[..., Any], arguments: tuple[Any, ...], advance: Callable[[int], None]
+    model: Any, function: Callable[..., Any], arguments: tuple[Any, ...], tell: Callable[[Any], None]
 ) -> Any:
-    """What `function(model, *arguments, advance)` returns in a process where Keras runs on JAX; all goes by files.
+    """What `function(model, *arguments, tell)` returns in a process where Keras runs on JAX; all goes by files.
 
     Args:
         model: Of this process's backend.
         function: Of a module that the process can import.
         arguments: What can be pickled.
-        advance: Called here with what the function calls it with there, the number of member-epochs that are done.
+        tell: Called here with what the function calls it with there: what JSON holds, such as how many member-epochs are done.
 
     Raises:
         RuntimeError: If the process fails, with what it said.
@@ -60,6 +62,7 @@ def call_elsewhere(
         process = subprocess.Popen(
             [sys.executable, "-m", "regularity.population._worker", folder],
             env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            stdin=subprocess.PIPE,  # which ends with this process
             stdout=subprocess.PIPE,
             stderr=(errors := tempfile.TemporaryFile("w+")),  # noqa: SIM115
             text=True,
@@ -67,15 +70,17 @@ def call_elsewhere(
         try:
             assert process.stdout is not None
             for line in process.stdout:
-                if line.startswith(_EPOCHS):
-                    advance(int(line.removeprefix(_EPOCHS)))
+                if line.startswith(_SAID):
+                    tell(json.loads(line.removeprefix(_SAID)))
             if process.wait() != 0:
                 errors.seek(0)
                 raise RuntimeError(f"Training in a process on JAX failed:\n{errors.read()[-4000:]}")
         finally:
             process.kill()
             process.wait()
-            errors.close()
+            for pipe in (process.stdin, process.stdout, errors):
+                assert pipe is not None
+                pipe.close()
         return cloudpickle.loads(returned.read_bytes())
 
 
@@ -103,22 +108,30 @@ def unpacked(sent: bytes) -> Any:
 
 
 def _work(folder: str) -> None:
+    threading.Thread(target=_end_with, args=(sys.stdin.fileno(), folder), daemon=True).start()
     sent, function, arguments = cloudpickle.loads(Path(folder, "sent").read_bytes())
-    advance = _teller(sys.stdout)
+    tell = _teller(sys.stdout)
     with contextlib.redirect_stdout(io.StringIO()):  # what a model prints is no progress
-        found = function(unpacked(sent), *arguments, advance)
+        found = function(unpacked(sent), *arguments, tell)
     Path(folder, "returned").write_bytes(cloudpickle.dumps(found))
 
 
-def _teller(out: Any) -> Callable[[int], None]:
-    """What tells member-epochs that are done to whoever reads `out`, a line each, from any lane."""
+def _end_with(pipe: int, folder: str) -> None:
+    """End this process, and leave nothing behind, when the one that holds the other end of a pipe is gone."""
+    os.read(pipe, 1)  # not by `sys.stdin`, whose lock Python wants when it ends
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(1)
+
+
+def _teller(out: Any) -> Callable[[Any], None]:
+    """What tells of progress to whoever reads `out`, a line each, from any lane."""
     lock = threading.Lock()
 
-    def advance(epochs: int) -> None:
+    def tell(said: Any) -> None:
         with lock:  # else two lanes' texts may come before their line ends
-            print(f"{_EPOCHS}{epochs}", file=out, flush=True)
+            print(f"{_SAID}{json.dumps(said)}", file=out, flush=True)
 
-    return advance
+    return tell
 
 
 if __name__ == "__main__":

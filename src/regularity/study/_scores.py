@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import get_scorer, get_scorer_names
@@ -58,13 +59,22 @@ def _is_one_number_a_target(model: Any, y: np.ndarray) -> bool:
     return None in shape or not outputs or (len(outputs) == 1 and math.prod(shape) == math.prod(y.shape[1:]))
 
 
+def _are_labels(model: Any, y: Any) -> bool:
+    """Whether targets are several labels a row, each of which it has or has not."""
+    loss = _keras.compiled_loss(model)
+    if not isinstance(y, np.ndarray) or y.ndim != 2 or y.shape[-1] < 2 or isinstance(loss, (dict, list, tuple)):
+        return False
+    return "binary" in loss_name(loss) and bool(np.isin(y, (0, 1)).all()) and _is_one_number_a_target(model, y)
+
+
 def scoring(model: Any, data: Data, score: Any = None) -> Scoring:
     """Return how to score `model` on rows of `data`.
 
     Args:
         model: The compiled model.
         data: All rows, with their targets.
-        score: A name or scorer of scikit-learn, `loss`, or None: accuracy for classes, R² for numbers, else the loss.
+        score: A name or scorer of scikit-learn, `loss`, or None: accuracy for classes, R² for numbers, else the loss. For
+            several labels a row those that scikit-learn has for them, such as `f1_macro`, `roc_auc` or `average_precision`.
 
     Raises:
         ValueError: If the score is unknown, or is not one of such targets.
@@ -74,10 +84,11 @@ def scoring(model: Any, data: Data, score: Any = None) -> Scoring:
         score = {"classes": "accuracy", "binary": "accuracy", "numbers": "r2", "other": "loss"}[kind]
     if score == "loss":
         return Scoring("loss", kind, "loss")
-    if kind == "other":
+    of: Kind | Literal["labels"] = "labels" if kind == "other" and _are_labels(model, data.y) else kind
+    if of == "other":
         raise ValueError(
             f"Invalid value received for argument `score`. Expected 'loss', since the model has several outputs, or "
-            f"targets that are neither one class nor one number for each output. Received: score={score!r}"
+            f"targets that are neither one class, nor labels of 0 and 1, nor one number for each output. Received: score={score!r}"
         )
     name = score if isinstance(score, str) else getattr(getattr(score, "_score_func", score), "__name__", "score")
     if not isinstance(score, str) and not callable(score):
@@ -87,16 +98,17 @@ def scoring(model: Any, data: Data, score: Any = None) -> Scoring:
             f"Invalid value received for argument `score`. Expected 'loss' or one of scikit-learn's "
             f"{sorted(get_scorer_names())}. Received: score={score!r}"
         )
-    y = labels(data.y) if kind != "numbers" else data.y
-    probabilities = to_probabilities(model, kind)
-    if isinstance(score, str) and score in _FAST["numbers" if kind == "numbers" else "classes"]:
+    y = data.y if of == "numbers" else np.asarray(data.y, "int64") if of == "labels" else labels(data.y)
+    probabilities = to_probabilities(model, of)
+    fast = _FAST.get(of, _FAST["classes"])
+    if isinstance(score, str) and of != "labels" and (score in fast if score != "roc_auc" else y.max() < 2):
         return Scoring(name, kind, _Fast(name, kind, y, probabilities))
-    own = _Any(score, y, kind, probabilities)
+    own = _Any(score, y, of, probabilities)
     try:
-        own.of(*_good_outputs(y, kind, y), y)
+        own.of(*_good_outputs(y, of, y), y)
     except Exception as error:  # scikit-learn raises anything here, from ValueError to AttributeError
         raise ValueError(
-            f"Invalid value received for argument `score`. Expected one that takes {'numbers' if kind == 'numbers' else 'classes'} "
+            f"Invalid value received for argument `score`. Expected one that takes {of if of in ('numbers', 'labels') else 'classes'} "
             f"such as these targets. Received: score={score!r}, which says: {error}"
         ) from error
     return Scoring(name, kind, own)
@@ -132,11 +144,11 @@ def check_on_folds(judge: Scoring, folds: Sequence[np.ndarray], what: str = "fol
         y, says = whole[rows], ""
         try:
             with quiet_scorers():
-                value = judge.score.of(*_good_outputs(y, judge.kind, whole), y)
+                value = judge.score.of(*_good_outputs(y, judge.score.kind, whole), y)
         except Exception as error:  # as in `scoring`
             value, says = math.nan, f" It says: {error}"
         if not math.isfinite(value):
-            has = "" if judge.kind == "numbers" else f" of classes {np.unique(y).tolist()}"
+            has = f" of classes {np.unique(y).tolist()}" if judge.kind in ("classes", "binary") else ""
             raise ValueError(
                 f"The score is not a number on the held-out rows of {what} {number}: {judge.name} can't be computed from "
                 f"{len(y)} row{'s' * (len(y) != 1)}{has}. {'Take fewer folds' if what == 'fold' else 'Give more rows'}, or "
@@ -164,10 +176,12 @@ def labels(y: np.ndarray) -> np.ndarray:
     return np.maximum(np.round(y), 0).astype("int64")  # a hinge's classes may be -1 and 1
 
 
-def _good_outputs(y: np.ndarray, kind: Kind, whole: np.ndarray) -> tuple[np.ndarray]:
+def _good_outputs(y: np.ndarray, kind: str, whole: np.ndarray) -> tuple[np.ndarray]:
     """Outputs that are close to the targets `y`, some of the whole, as probabilities where those are classes."""
     if kind == "numbers":
         return (y.reshape(len(y), -1) + np.float32(0.25),)
+    if kind == "labels":
+        return (0.9 * y + 0.05,)
     classes = max(int(whole.max()) + 1, 2)
     return (np.eye(classes)[y] * 0.9 + 0.1 / classes,)
 
@@ -179,8 +193,8 @@ def puts_out_logits(model: Any) -> bool:
     return bool(logits) or "hinge" in loss_name(loss)
 
 
-def to_probabilities(model: Any, kind: Kind) -> Callable[[np.ndarray], np.ndarray]:
-    """What turns outputs into probabilities of (..., classes); numbers stay as they are."""
+def to_probabilities(model: Any, kind: str) -> Callable[[np.ndarray], np.ndarray]:
+    """What turns outputs into probabilities of (..., classes), or one for each label; numbers stay as they are."""
     logits = puts_out_logits(model)
 
     def classes(outputs: np.ndarray) -> np.ndarray:
@@ -189,10 +203,13 @@ def to_probabilities(model: Any, kind: Kind) -> Callable[[np.ndarray], np.ndarra
 
     def binary(outputs: np.ndarray) -> np.ndarray:
         second = outputs[..., 0] if outputs.shape[-1:] == (1,) else outputs
-        second = np.exp(-np.logaddexp(0, -second)) if logits else second
+        second = of_labels(second)
         return np.stack([1 - second, second], -1)
 
-    return {"classes": classes, "binary": binary}.get(kind, lambda outputs: outputs)
+    def of_labels(outputs: np.ndarray) -> np.ndarray:
+        return np.exp(-np.logaddexp(0, -outputs)) if logits else outputs
+
+    return {"classes": classes, "binary": binary, "labels": of_labels}.get(kind, lambda outputs: outputs)
 
 
 def _squares(outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -218,6 +235,16 @@ def _balanced_log_loss(outputs: np.ndarray, y: np.ndarray, valid: np.ndarray) ->
 def _log_of_right(outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
     right = np.take_along_axis(outputs, y[..., None], -1)[..., 0]
     return np.log(np.clip(right, _EPSILON, 1))
+
+
+def _roc_auc(outputs: np.ndarray, y: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Of two classes: Mann and Whitney's share of pairs in which the second is ranked above the first, 1947."""
+    second, padding = valid & (y == 1), (~valid).sum(1)  # which is ranked below all
+    ranks = rankdata(np.where(valid, outputs[..., 1], -np.inf), axis=1)
+    many = second.sum(1)
+    above = np.where(second, ranks, 0).sum(1) - many * padding - many * (many + 1) / 2
+    pairs = many * (valid.sum(1) - many)
+    return np.where(pairs > 0, above / np.maximum(pairs, 1), np.nan)
 
 
 def _r2(outputs: np.ndarray, y: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -259,6 +286,7 @@ _FAST: dict[str, dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.nda
         "balanced_accuracy": _balanced_accuracy,
         "neg_log_loss": _log_loss,
         "balanced_log_loss": _balanced_log_loss,  # not one of scikit-learn's
+        "roc_auc": _roc_auc,  # of two classes
     },
     "numbers": {
         "r2": _r2,
@@ -294,7 +322,7 @@ class _Fast:
 class _Any:
     scorer: Any
     y: np.ndarray
-    kind: Kind
+    kind: Kind | Literal["labels"]
     probabilities: Callable[[np.ndarray], np.ndarray]
 
     def __call__(self, outputs: Any, rows: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -311,7 +339,10 @@ class _Any:
 
     def of(self, shown: np.ndarray, y: np.ndarray) -> float:
         """Score numbers or probabilities of (rows, ...)."""
-        estimator = _Numbers() if self.kind == "numbers" else _Classes(np.unique(self.y))
+        if self.kind == "labels":
+            estimator = _Labels()
+        else:
+            estimator = _Numbers() if self.kind == "numbers" else _Classes(np.unique(self.y))
         return float(get_scorer(self.scorer)(estimator, shown, y))
 
 
@@ -344,3 +375,18 @@ class _Classes(ClassifierMixin, BaseEstimator):
 
     def predict(self, probabilities: np.ndarray) -> np.ndarray:
         return probabilities.argmax(-1)
+
+
+class _Labels(ClassifierMixin, BaseEstimator):
+    """A fitted classifier of several labels whose inputs are the probabilities of each, for scikit-learn's scorers."""
+
+    classes_ = ((0, 1), (0, 1))  # by which scikit-learn sees that there are several, however many
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def predict_proba(self, probabilities: np.ndarray) -> np.ndarray:
+        return probabilities
+
+    def predict(self, probabilities: np.ndarray) -> np.ndarray:
+        return (probabilities > 0.5).astype("int64")

@@ -147,7 +147,7 @@ def search(
         live: Whether to show the report in a browser while it is searched, at an address of this machine alone that is
             printed; or the port. A page that is open when the search is over becomes the whole report, for which the
             ablation is trained, beyond any budget.
-        verbose: 1 shows progress, 0 nothing; `auto` shows it on a terminal.
+        verbose: 1 shows progress, 0 nothing; `auto` shows it on a terminal and in a notebook.
 
     Returns:
         The study.
@@ -231,7 +231,7 @@ def search(
                 found = _Search(model, settled, store, watch, listeners).run()
             else:
                 before = store.trials()
-                found = call_elsewhere(model, _search_here, (settled, storage, name), watch.advance)
+                found = call_elsewhere(model, _search_here, (settled, storage, name), watch.take)
                 store.reread()
                 for trial in found.trials:
                     if trial.number not in before:
@@ -268,9 +268,9 @@ def _shown(live: bool | int, store: Store, unfinished: Callable[[], Unfinished],
     )
 
 
-def _search_here(model: Any, settled: Settled, storage: Any, name: str, advance: Callable[[int], None]) -> Found:
+def _search_here(model: Any, settled: Settled, storage: Any, name: str, tell: Callable[[Any], None]) -> Found:
     """Search in this process, for one whose Keras runs on another backend."""
-    watch = Watch("", settled.count, settled.seconds, settled.begun, 0, advance)
+    watch = Watch("", settled.count, settled.seconds, settled.begun, 0, tell)
     return _Search(model, settled, Store(storage, name), watch).run()
 
 

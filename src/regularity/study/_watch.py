@@ -7,23 +7,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn
+
+from regularity.population._progress import Line, clock
 
 _COMPILING = "compiling"
 _FAILURES, _LOST = 2, 60.0  # in a row, and seconds, after which one who is told of trials is told no more
 
 
 class Watch:
-    """A line on standard error: best so far, trials done and under way, time left. Quiet unless it is a terminal, or `verbose` is 0.
+    """A line of how far a search is: best so far, trials done and under way, time left.
 
     Args:
         score: Name of the score.
         count: Trials to come in all, or None.
         seconds: Seconds to take, or None.
         begun: When the search began, by the monotonic clock.
-        verbose: 0 or False for none; `auto` and 1 show it on a terminal.
-        tell: Called besides with the number of member-epochs that are done.
+        verbose: As of a `Line`.
+        tell: Called besides with all that it is told, as JSON has it, for the watch of another process to `take`.
     """
 
     def __init__(
@@ -33,17 +33,11 @@ class Watch:
         seconds: float | None,
         begun: float,
         verbose: Any,
-        tell: Callable[[int], None] = lambda epochs: None,
+        tell: Callable[[Any], None] = lambda said: None,
     ) -> None:
-        console = Console(stderr=True)
-        self._tell = tell
+        self._tell, self._line = tell, Line(verbose)
         self._score, self._count, self._seconds, self._begun = score, count, seconds, begun
         self._lock, self._epochs, self._text = threading.Lock(), 0, _COMPILING
-        disable = not verbose or not console.is_terminal
-        self._progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), console=console, transient=True, disable=disable
-        )
-        self._task = self._progress.add_task("search")
 
     def advance(self, epochs: int) -> None:
         """Count member-epochs that are done; may be called from any lane."""
@@ -61,24 +55,32 @@ class Watch:
             done = f"{len(values)} of {self._count} trials" if self._count else f"{len(values)} trials"
             best = f"best {self._score} {max(known):.4g}" if known else "none finite"
             self._text = f"{best}, as given {values[0]:.4g} · {done}{f', {failed} diverged' if failed else ''}, {doing}"
+            self._tell([[float(value) for value in values], doing])
             self._show()
+
+    def take(self, said: Any) -> None:
+        """Take what the watch of another process was told."""
+        if isinstance(said, int):
+            self.advance(said)
+        else:
+            self.told(*said)
 
     @property
     def line(self) -> str:
         """What it shows."""
         spent = time.monotonic() - self._begun
-        left = f"{_clock(self._seconds - spent)} left" if self._seconds else f"{_clock(spent)} so far"
-        return f"{self._text} · {self._epochs} member-epochs · {left}"
+        left = f"{clock(self._seconds - spent)} left" if self._seconds else f"{clock(spent)} so far"
+        return f"{self._text} · {left} · {self._epochs} member-epochs"  # a narrow terminal cuts off what comes last
 
     def _show(self) -> None:
-        self._progress.update(self._task, description=self.line)
+        self._line.show(self.line)
 
     def __enter__(self) -> "Watch":
-        self._progress.start()
+        self._line.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._progress.stop()
+        self._line.__exit__(*error)
 
 
 class Listener:
@@ -139,8 +141,3 @@ class Pace:
     def compiling(self) -> float:
         """Seconds until the first epochs were done."""
         return self._compiled + (self._first - self._begun if self._first else 0.0)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(max(int(seconds), 0), 60)
-    return f"{minutes}:{rest:02d}"
