@@ -393,7 +393,10 @@ WRONG = {
     "an archive without a model": (["empty.keras", DATA], "empty.keras does not load as a Keras model"),
     "data as a model": ([DATA, DATA], "data.npz does not load as a Keras model"),
     "not compiled": (["uncompiled.keras", DATA], "Expected a compiled model"),
-    "an unknown ending": ([MODEL, "data.txt"], "ends in .npz, .csv or .parquet. Received: data.txt"),
+    "an unknown ending": (
+        [MODEL, "data.txt"],
+        "(these two also as .csv.gz and the like) or .parquet. Received: data.txt",
+    ),
     "a broken archive": ([MODEL, "broken.npz"], "broken.npz can't be read as npz: it is no archive"),
     "pickled objects": ([MODEL, "objects.npz"], "objects.npz can't be read as npz: array 'x': it holds objects"),
     "several arrays": ([MODEL, "several.npz"], "one array beside the target 'y', since the model has one input"),

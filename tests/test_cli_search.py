@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -15,8 +16,9 @@ import pytest
 from sklearn.datasets import load_diabetes, load_iris
 
 from regularity.cli import _printing, _searching
+from regularity.cli._files import read_rows
 from regularity.sklearn import RegularizedClassifier, RegularizedRegressor
-from regularity.study._store import quiet_optuna
+from regularity.study._store import Store, quiet_optuna
 
 SMALL = ["--trials", "3", "--folds", "2", "--epochs", "3", "--batch-size", "25", "--techniques", "l2"]
 
@@ -134,6 +136,44 @@ def test_what_a_search_without_ray_was_asked_stays(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert run("resume", "one", "--storage", "kept.db", "--trials", "9", "--engine", "ray")[0] == 2
     assert as_json(run("resume", "one", "--storage", "kept.db", "--json"))["table"] == first["table"]
+
+
+def test_a_study_goes_on_where_it_was_trained_before(run, monkeypatch):
+    small = [*SMALL, "--storage", "kept.db", "--name", "one", "--json"]
+    first = as_json(run("search", "net.v2.keras", "data.npz", *small))
+    with quiet_optuna():
+        study = optuna.load_study(study_name="one", storage="sqlite:///kept.db")
+        study.set_user_attr("asked", study.user_attrs["asked"] | {"engine": "ray"})
+    monkeypatch.setitem(sys.modules, "ray", None)
+    code, _, err = run("resume", "one", "--storage", "kept.db")
+    assert (code, "pip install 'regularity[ray]'" in err) == (2, True)
+    assert run("report", "one", "--storage", "kept.db", "--quiet")[0] == 0  # for which nothing is left to train
+    assert run("resume", "one", "--storage", "kept.db")[0] == 2
+    for engine in (["--engine", "local"], []):
+        assert as_json(run("resume", "one", "--storage", "kept.db", *engine, "--json"))["table"] == first["table"]
+
+
+@pytest.mark.parametrize("storage", [[], ["--storage", "kept in.db"]])
+def test_a_search_that_is_interrupted_says_how_to_go_on(run, monkeypatch, storage):
+    def interrupted(self, trial, value, add=Store.add):
+        add(self, trial, value)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add", interrupted)
+        code, out, err = run("search", "net.v2.keras", "data.npz", *SMALL, *storage)
+    assert (code, out) == (130, "")
+    said, _, again = err.strip().splitlines()[-1].partition(" to go on: regularity ")
+    assert said == "regularity: interrupted. What is finished is kept;"
+    assert again == ("resume net.v2 --storage 'kept in.db'" if storage else "resume net.v2")
+    assert len(as_json(run(*shlex.split(again), "--json"))["table"]) == 3
+
+
+def test_a_search_that_is_interrupted_before_there_is_a_study_says_so(run, monkeypatch):
+    monkeypatch.setattr(Store, "__init__", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+    code, _, err = run("search", "net.v2.keras", "data.npz", *SMALL)
+    assert (code, err.strip().splitlines()[-1]) == (130, "regularity: interrupted before there was a study.")
+    assert not Path("regularity").exists()
 
 
 def test_what_optuna_keeps_under_the_name_is_left(run):
@@ -352,6 +392,15 @@ def test_text_is_classes_where_that_is_said(written):
     assert "say --task classification" in err
     _, taken = written(lines(["a", *range(78)], ["y", *codes]), "--task", "classification")
     assert taken["kind"] == "RegularizedClassifier"
+
+
+@pytest.mark.parametrize("name", ["rows.tsv", "rows.csv.gz", "rows.TSV.xz", "rows.csv.bz2"])
+def test_text_may_have_tabs_and_be_compressed(tmp_path, name):
+    table = pd.DataFrame({"a": range(6), "b, or c": ["x", "y\tz"] * 3, "y": [0, 1] * 3})
+    table.to_csv(tmp_path / name, sep="\t" if "tsv" in name.lower() else ",", index=False)
+    x, y = read_rows(tmp_path / name, "y")
+    pd.testing.assert_frame_equal(x, table[["a", "b, or c"]])
+    assert y.tolist() == [0, 1] * 3
 
 
 def test_a_column_that_is_named_twice_is_refused(written):

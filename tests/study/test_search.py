@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from datetime import timedelta
 
 import keras
 import numpy as np
@@ -400,6 +401,9 @@ def test_where_all_diverge_or_no_fold_has_a_score_the_error_says_which():
         ("2 m", 120),
         ("90", 90),
         (" 1.5 ", 1.5),
+        ("5 minutes", 300),
+        (timedelta(minutes=5), 300),
+        (np.timedelta64(90, "s"), 90),
     ],
 )
 def test_a_budget_is_a_time(budget, seconds):
@@ -413,6 +417,8 @@ def test_a_budget_is_a_time(budget, seconds):
         ({"budget": -1}, "Expected a time such as"),
         ({"budget": "0"}, "Expected a time such as"),
         ({"budget": True}, "Expected a time such as"),
+        ({"budget": "nat"}, "Expected a time such as"),
+        ({"budget": "5:00"}, "Expected a time such as"),
         ({"trials": 1}, "the model as given is one"),
         ({"trials": 2.5}, "Expected a whole number from 1"),
         ({"epochs": 0}, "Expected a whole number from 1"),

@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from regularity.cli._files import (
+    Interrupted,
     Wrong,
     check_folder,
     check_picture,
@@ -24,13 +25,15 @@ from regularity.cli._files import (
 from regularity.cli._printing import WIDEST, escape_what_pipes_lack, mark, pm, print_json, print_table, records, say
 from regularity.cli._searching import Engine, Log, Outputs, Task, search_again, search_as_asked, where_of
 
+_INTERRUPTED = 130  # as shells have it
+
 app = typer.Typer(
     name="regularity",
     help="Which regularization for a Keras model, how strong, and why.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog="Exit codes: 0 done, 1 the work failed or check found something, 2 the command line, a file or its data are wrong.",
+    epilog="Exit codes: 0 done, 1 the work failed or check found something, 2 the command line, a file or its data are wrong, 130 interrupted.",
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -57,6 +60,9 @@ class Init(StrEnum):
 
 
 On = Annotated[Engine, typer.Option("--engine", help="Train on this machine, or on a Ray cluster.")]
+Again = Annotated[
+    Engine | None, typer.Option("--engine", help="Train on this machine, or on a Ray cluster; by default as before.")
+]
 Live = Annotated[
     bool, typer.Option("--live", help="Serve the report to a browser while the search runs, on this machine alone.")
 ]
@@ -109,7 +115,7 @@ def demo(
 @app.command()
 def path(
     model: Annotated[Path, typer.Argument(help="A compiled model, as MODEL.keras.")],
-    data: Annotated[Path, typer.Argument(help="Rows, as .npz (arrays x and y), .csv or .parquet.")],
+    data: Annotated[Path, typer.Argument(help="Rows, as .npz (arrays x and y), .csv, .tsv or .parquet.")],
     target: Annotated[str, typer.Option("--target", "-t", help="Column, or array in the .npz, to predict.")] = "y",
     technique: Annotated[
         str, typer.Option("--technique", help="What to vary: l1, l2, dropout, weight_decay, or technique@pattern.")
@@ -181,7 +187,7 @@ def search(
     ],
     second: Annotated[
         Path | None,
-        typer.Argument(metavar="DATA", help="Rows beside a model, as .npz (arrays x and y), .csv or .parquet."),
+        typer.Argument(metavar="DATA", help="Rows beside a model, as .npz (arrays x and y), .csv, .tsv or .parquet."),
     ] = None,
     target: Annotated[str, typer.Option("--target", "-t", help="Column, or array in the .npz, to predict.")] = "y",
     task: Annotated[
@@ -233,7 +239,7 @@ def search(
     asked = {
         "model": model and str(model.resolve()), "data": str(data.resolve()), "target": target, "task": task.value,
         "techniques": techniques, "trials": trials, "budget": budget, "folds": folds, "epochs": epochs, "score": score,
-        "batch_size": batch_size, "init": init.value, "seed": seed,
+        "batch_size": batch_size, "init": init.value, "seed": seed, "engine": engine.value,
     }  # fmt: skip
     search_as_asked(
         asked,
@@ -254,7 +260,7 @@ def resume(
     storage: Annotated[
         str | None, typer.Option("--storage", help="The URL or the file that the study with this name is in.")
     ] = None,
-    engine: On = Engine.local,
+    engine: Again = None,
     live: Live = False,
     port: Port = None,
     log: To = None,
@@ -265,10 +271,9 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Go on with a study where it stopped, or where it was killed."""
-    where = where_of(engine, live, port, log)
-    search_again(
-        study, storage, where, Outputs(out, ensemble, page, as_json, quiet), {"trials": trials, "budget": budget}
-    )
+    instead = {"trials": trials, "budget": budget, "engine": engine and engine.value}
+    outputs = Outputs(out, ensemble, page, as_json, quiet)
+    search_again(study, storage, where_of(engine, live, port, log), outputs, instead)
 
 
 @app.command()
@@ -291,7 +296,7 @@ def report(
 def check(
     model: Annotated[Path, typer.Argument(help="A model, as MODEL.keras.")],
     data: Annotated[
-        Path | None, typer.Argument(help="Rows it is to train on, as .npz (arrays x and y), .csv or .parquet.")
+        Path | None, typer.Argument(help="Rows it is to train on, as .npz (arrays x and y), .csv, .tsv or .parquet.")
     ] = None,
     target: Annotated[str, typer.Option("--target", "-t", help="Column, or array in the .npz, to predict.")] = "y",
     as_json: AsJson = False,
@@ -315,7 +320,7 @@ def check(
 @app.command()
 def diagnose(
     model: Annotated[Path, typer.Argument(help="A compiled model, as MODEL.keras.")],
-    data: Annotated[Path, typer.Argument(help="Rows, as .npz (arrays x and y), .csv or .parquet.")],
+    data: Annotated[Path, typer.Argument(help="Rows, as .npz (arrays x and y), .csv, .tsv or .parquet.")],
     target: Annotated[str, typer.Option("--target", "-t", help="Column, or array in the .npz, to predict.")] = "y",
     folds: Annotated[int, typer.Option("--folds", min=2, help="How many folds.")] = 5,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="How long members train: as long as you would.")] = 50,
@@ -442,11 +447,16 @@ def main() -> None:
     os.environ.setdefault("KERAS_BACKEND", "jax")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        if code == _INTERRUPTED:  # what Typer makes of it
+            _fail("interrupted", _INTERRUPTED)
+        sys.exit(code)
     except Wrong as error:
         _fail(str(error), 2)
+    except Interrupted as error:
+        _fail(str(error), _INTERRUPTED)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted", 130)
+        _fail("interrupted", _INTERRUPTED)
     except Exception as error:  # a traceback helps nobody at a prompt
         if hasattr(error, "format_message"):  # the command line itself is wrong
             _fail(_usage(error), 2)

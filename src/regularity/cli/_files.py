@@ -10,10 +10,17 @@ if TYPE_CHECKING:
     import numpy as np
 
 MOST_CLASSES = 20  # more distinct numbers are no classes
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")  # text, as pandas reads it
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_ROWS = ".npz, .csv, .tsv (these two also as .csv.gz and the like) or .parquet"
 
 
 class Wrong(Exception):
     """What the user gave is wrong; the message is one line."""
+
+
+class Interrupted(Exception):
+    """The user has had enough; the message says what is kept."""
 
 
 def make_folder(folder: Path) -> None:
@@ -75,16 +82,18 @@ def load_model(file: Path) -> Any:
 
 def read_rows(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
     if not _is_file(file):
-        raise Wrong(f"No such file: {file}. Expected rows as .npz, .csv or .parquet.")
-    readers = {".npz": _npz, ".csv": _frame, ".parquet": _frame}
-    if file.suffix.lower() not in readers:
-        raise Wrong(f"Expected a file that ends in .npz, .csv or .parquet. Received: {file}")
+        raise Wrong(f"No such file: {file}. Expected rows as {_ROWS}.")
+    ending = file.suffix.lower()
+    if ending in _COMPRESSED and file.with_suffix("").suffix.lower() in _SEPARATORS:
+        ending = file.with_suffix("").suffix.lower()
+    if ending not in (".npz", *_SEPARATORS, ".parquet"):
+        raise Wrong(f"Expected a file that ends in {_ROWS}. Received: {file}")
     try:
-        return readers[file.suffix.lower()](file, target)
+        return _npz(file, target) if ending == ".npz" else _frame(file, target, _SEPARATORS.get(ending))
     except Wrong:
         raise
     except Exception as error:  # as with models: readers raise anything on a broken file
-        raise Wrong(f"{file} can't be read as {file.suffix[1:]}: {error}") from error
+        raise Wrong(f"{file} can't be read as {ending[1:]}: {error}") from error
 
 
 def load_with_rows(model_file: Path, file: Path, target: str) -> tuple[Any, Any, "np.ndarray"]:
@@ -153,16 +162,17 @@ def _npz(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
     return (next(iter(named.values())) if len(named) == 1 else named), y
 
 
-def _frame(file: Path, target: str) -> tuple[Any, "np.ndarray"]:
+def _frame(file: Path, target: str, separator: str | None) -> tuple[Any, "np.ndarray"]:
+    """A table, of text where there is a separator."""
     import pandas as pd
 
-    if file.suffix.lower() == ".csv":
-        header = pd.read_csv(file, header=None, nrows=1, dtype=str).iloc[0].dropna()
+    if separator is not None:
+        header = pd.read_csv(file, sep=separator, header=None, nrows=1, dtype=str).iloc[0].dropna()
         if header.duplicated().any():  # pandas would number them, and an input could be the target itself
             raise Wrong(
                 f"Expected {file} to name each column once. Received twice: {header[header.duplicated()].tolist()}."
             )
-        frame = pd.read_csv(file)
+        frame = pd.read_csv(file, sep=separator)
     else:
         try:
             frame = pd.read_parquet(file)

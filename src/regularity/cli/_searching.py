@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
-from regularity.cli._files import MOST_CLASSES, Wrong, check_classes, check_writable, load_with_rows, read_rows
+from regularity.cli._files import (
+    MOST_CLASSES,
+    Interrupted,
+    Wrong,
+    check_classes,
+    check_writable,
+    load_with_rows,
+    read_rows,
+)
 from regularity.cli._printing import print_json, print_table, records, say
 
 if TYPE_CHECKING:
@@ -55,10 +63,10 @@ class Outputs(NamedTuple):
 
 
 def where_of(
-    engine: Engine = Engine.local, live: bool = False, port: int | None = None, log: list[Log] | None = None
+    engine: Engine | None = Engine.local, live: bool = False, port: int | None = None, log: list[Log] | None = None
 ) -> dict[str, Any]:
-    """Where members train and where that is shown, which a study does not depend on."""
-    return {"engine": engine.value, "live": port or live, "trial_callbacks": _loggers(log or [])}
+    """Where members train and where that is shown, which a study does not depend on; None is where they did before."""
+    return {"engine": engine and engine.value, "live": port or live, "trial_callbacks": _loggers(log or [])}
 
 
 def search_again(
@@ -78,7 +86,8 @@ def search_again(
             f"The study {study!r} was begun from Python. Run the same rg.search(...) again: it goes on where it stopped."
         )
     asked |= {key: value for key, value in instead.items() if value is not None}
-    search_as_asked(asked, storage, study, where, outputs)
+    engine = where["engine"] or asked.get("engine", Engine.local.value)
+    search_as_asked(asked, storage, study, where | {"engine": engine}, outputs)
 
 
 def _kept(study: str, storage: str | None) -> tuple[str, str]:
@@ -134,6 +143,8 @@ def search_as_asked(
     try:
         verbose = 0 if outputs.quiet or outputs.as_json else "auto"
         found, save = search(storage=Asked(storage, asked), name=name, verbose=verbose, **where)
+    except KeyboardInterrupt:
+        raise Interrupted(_kept_of(storage, name)) from None
     except (ValueError, TypeError, ImportError) as error:
         raise Wrong(str(error)) from error
     for file, average in ((outputs.model, False), (outputs.ensemble, True)):
@@ -142,6 +153,16 @@ def search_as_asked(
     if outputs.report is not None:
         found.report(outputs.report)
     _show(found, outputs)
+
+
+def _kept_of(storage: str | None, name: str) -> str:
+    """What is kept of a search that was interrupted, and how to go on with it."""
+    from regularity.study._store import names_in, shown, study_file
+
+    if name not in names_in(storage or study_file(name)):
+        return "interrupted before there was a study."
+    where = "" if storage is None else f" --storage {shlex.quote(shown(storage))}"
+    return f"interrupted. What is finished is kept; to go on: regularity resume {shlex.quote(name)}{where}"
 
 
 def _show(found: Any, outputs: Outputs) -> None:

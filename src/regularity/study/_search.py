@@ -12,17 +12,18 @@ import contextlib
 import importlib.util
 import json
 import math
-import numbers
 import re
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Literal
 
 import keras
 import numpy as np
+import pandas as pd
 
 from regularity.population._lanes import Pool, lanes
 from regularity.population._ray import Cluster
@@ -928,21 +929,13 @@ def _checked_engine(engine: Any, pruner: Any) -> str:
 
 
 def _seconds(budget: Any) -> float:
-    """Seconds, from a number or a text such as `5min` or `1h 30min`."""
-    units = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+    """Seconds, from a number, a text such as `5min` or `1h 30min`, or a time difference of Python, NumPy or pandas."""
     seconds = math.nan
-    if isinstance(budget, str) and re.fullmatch(r"\s*\d+(\.\d+)?\s*", budget):
-        budget = float(budget)  # a command line has only text
-    if isinstance(budget, numbers.Real) and not isinstance(budget, bool):
-        seconds = float(budget)
-    elif isinstance(budget, str):
-        parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]+)", budget.lower())
-        if (
-            parts
-            and all(unit in units for _, unit in parts)
-            and not re.sub(r"\d+(?:\.\d+)?\s*[a-z]+", "", budget.lower()).strip()
-        ):
-            seconds = sum(float(number) * units[unit] for number, unit in parts)
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        seconds = float(budget) if not isinstance(budget, (bool, np.bool_, timedelta, np.timedelta64)) else math.nan
+    if math.isnan(seconds) and isinstance(budget, (str, timedelta, np.timedelta64)):
+        with contextlib.suppress(ValueError):
+            seconds = pd.Timedelta(budget.lower() if isinstance(budget, str) else budget).total_seconds()
     if not 0 < seconds < math.inf:
         raise ValueError(
             "Invalid value received for argument `budget`. Expected a time such as '90s', '5min', '1h 30min', or seconds above 0. "
