@@ -106,7 +106,7 @@ def search(
     storage: Any = None,
     name: str | None = None,
     seed: int = 0,
-    engine: Literal["local", "ray"] = "local",
+    engine: Literal["local", "ray"] | None = None,
     live: bool | int = False,
     verbose: bool | int | Literal["auto"] = "auto",
 ) -> Study:
@@ -144,7 +144,7 @@ def search(
             goes on where it stopped.
         name: Of the study; by default made of the model's name and what is asked.
         seed: Whole number from 0, which sets folds, weights, masks, orders and what the sampler draws.
-        engine: `local` trains on this machine, `ray` on all of a Ray cluster: the one that `ray.init` finds.
+        engine: `local`, or None, trains on this machine, `ray` on all of a Ray cluster: the one that `ray.init` finds.
         live: Whether to show the report in a browser while it is searched, at an address of this machine alone that is
             printed; or the port. A page that is open when the search is over becomes the whole report, for which the
             ablation is trained, beyond any budget.
@@ -914,6 +914,7 @@ def _checked_callbacks(callbacks: Any) -> list[Listener]:
 
 
 def _checked_engine(engine: Any, pruner: Any) -> str:
+    engine = "local" if engine is None else engine
     if engine not in ("local", "ray"):
         raise ValueError(
             f"Invalid value received for argument `engine`. Expected 'local' or 'ray'. Received: engine={engine!r}"
