@@ -105,7 +105,9 @@ def hyperband(train: Problem, note: Note, budget: float) -> None:
         hp: Any
 
         def suggest_categorical(self, name: str, choices: list[bool]) -> bool:
-            return bool(self.hp.Boolean(name))
+            return bool(
+                self.hp.Boolean(name, default=True)
+            )  # what the first, which has the defaults, leaves out is unknown
 
         def suggest_float(self, name: str, low: float, high: float, log: bool) -> float:
             return float(self.hp.Float(name, low, high, sampling="log" if log else "linear"))
@@ -115,8 +117,8 @@ def hyperband(train: Problem, note: Note, budget: float) -> None:
             super().on_trial_end(trial)
             if trial.score is not None and trial.score > best[0]:
                 best[0] = trial.score
-                epochs = trial.hyperparameters.values.get("tuner/epochs", EPOCHS)
-                note({**train.suggested(Asked(trial.hyperparameters)), "epochs": epochs})
+                before = trial.hyperparameters.values.get("tuner/initial_epoch", 0)
+                note({**train.suggested(Asked(trial.hyperparameters)), "epochs": before + trial.best_step + 1})
 
     def build(hp: Any) -> Any:
         return rg.Recipe(train.suggested(Asked(hp))).apply(train.network())
@@ -210,6 +212,7 @@ def asha(train: Problem, note: Note, budget: float) -> None:
             metric="accuracy", mode="max", num_samples=-1, time_budget_s=budget,
             scheduler=tune.schedulers.ASHAScheduler(max_t=EPOCHS),
             search_alg=tune.search.BasicVariantGenerator(random_state=train.seed),
+            reuse_actors=True,  # else each trial would import Keras anew
         ),
         run_config=tune.RunConfig(callbacks=[Noted()], verbose=0),
     )  # fmt: skip

@@ -169,6 +169,12 @@ def test_a_search_that_is_interrupted_says_how_to_go_on(run, monkeypatch, storag
     assert len(as_json(run(*shlex.split(again), "--json"))["table"]) == 3
 
 
+def test_a_search_in_memory_that_is_interrupted_has_nothing_to_go_on_with(run, monkeypatch):
+    monkeypatch.setattr(Store, "add", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+    code, _, err = run("search", "net.v2.keras", "data.npz", *SMALL, "--storage", "sqlite://")
+    assert (code, err.strip().splitlines()[-1]) == (130, "regularity: interrupted")
+
+
 def test_a_search_that_is_interrupted_before_there_is_a_study_says_so(run, monkeypatch):
     monkeypatch.setattr(Store, "__init__", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
     code, _, err = run("search", "net.v2.keras", "data.npz", *SMALL)

@@ -1,5 +1,6 @@
 """A search for those whose Keras runs on TensorFlow or torch: it trains on JAX and answers with a model of theirs."""
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,9 +101,25 @@ def test_the_process_on_jax_ends_with_the_one_that_began_it(tmp_path):
     folder = tmp_path / "killed"
     process = started(folder, "torch", 1000)
     assert any("first candidates" in line for line in process.stderr)  # it is at work
+    (child,) = children(process.pid)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
-    until(lambda: not list(folder.glob("regularity-*")))  # the last that it does
+    until(lambda: child not in running() and not list(folder.glob("regularity-*")))
+
+
+def running():
+    """The processes of this machine: the number of each, and of the one that began it."""
+    found = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            state, parent = file.read_text().rpartition(") ")[2].split()[:2]
+            if state != "Z":
+                found[int(file.parent.name)] = int(parent)
+    return found
+
+
+def children(process):
+    return [child for child, parent in running().items() if parent == process]
 
 
 def until(holds, seconds=60.0):

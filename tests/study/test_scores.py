@@ -303,6 +303,25 @@ def test_score_of_several_labels_is_that_of_scikit_learn(name, logits, labels):
     np.testing.assert_allclose(found, by_member(SEVERAL[name], probabilities, y, rows, valid))
 
 
+@pytest.mark.filterwarnings("ignore:The y_prob values do not sum to one")
+def test_a_score_that_counts_only_the_labels_that_are_there_is_refused():
+    data = Data(np.zeros((6, 2)), np.array([[0, 1], [1, 0], [1, 1]] * 2))
+    with pytest.raises(
+        ValueError, match=r"takes labels.*score='neg_log_loss', which says: it is best for outputs that are 1"
+    ):
+        scoring(network("binary_crossentropy", 2), data, "neg_log_loss")
+    assert scoring(network("binary_crossentropy", 2), data, "recall_macro").name == "recall_macro"
+
+
+def test_the_area_under_the_curve_of_two_classes_among_three_outputs_is_that_of_scikit_learn():
+    model, data, classes, outputs, probabilities = draw_classes("integers")
+    rows, valid = draw_rows()
+    of_two = np.minimum(classes, 1)
+    found = scoring(model, Data(data.x, of_two), "roc_auc").score(outputs, rows, valid)
+    shown = probabilities[..., 1] / probabilities[..., :2].sum(-1)
+    np.testing.assert_allclose(found, by_member(metrics.roc_auc_score, shown, of_two, rows, valid), rtol=1e-5)
+
+
 def test_a_fold_without_one_of_several_labels_is_said_before_training():
     y = np.zeros((20, 3), "int64")
     y[::3, 0], y[::2, 1], y[3, 2] = 1, 1, 1
@@ -320,6 +339,7 @@ def test_a_fold_without_one_of_several_labels_is_said_before_training():
         ("mse", np.arange(6.0), "accuracy", r"one that takes numbers.*score='accuracy'"),
         ("mse", np.arange(6.0), "neg_log_loss", r"one that takes numbers.*score='neg_log_loss'"),
         ("mse", np.arange(6.0), "roc_auc", r"one that takes numbers.*score='roc_auc'"),
+        ("mse", np.arange(6.0) % 2, "roc_auc", r"one that takes numbers.*score='roc_auc'"),
         ("mse", np.arange(6.0) - 3, "neg_mean_squared_log_error", r"score='neg_mean_squared_log_error'"),
         ("sparse_categorical_crossentropy", np.arange(6) % 3, "roc_auc", r"one that takes classes.*score='roc_auc'"),
     ],

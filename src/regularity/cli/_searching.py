@@ -159,7 +159,11 @@ def _kept_of(storage: str | None, name: str) -> str:
     """What is kept of a search that was interrupted, and how to go on with it."""
     from regularity.study._store import names_in, shown, study_file
 
-    if name not in names_in(storage or study_file(name)):
+    try:
+        names = names_in(storage or study_file(name))
+    except ValueError:  # in memory, or a server that is gone
+        return "interrupted"
+    if name not in names:
         return "interrupted before there was a study."
     where = "" if storage is None else f" --storage {shlex.quote(shown(storage))}"
     return f"interrupted. What is finished is kept; to go on: regularity resume {shlex.quote(name)}{where}"

@@ -58,7 +58,8 @@ class Cluster:
         if self._mine:  # that of RAY_ADDRESS, one that runs on this machine, or a new one
             ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         self._here = Trainer(model, plan, members, sizes)  # says how many train together; nothing trains here
-        self._model, self._plan, self._sent = model, replace(plan, checkpoints=None), None
+        self._model, self._plan, self._members, self._sizes = model, replace(plan, checkpoints=None), members, sizes
+        self._sent: Any = None
         self._pieces: deque[_Piece] = deque()
         self._starting: dict[Any, Any] = {}  # workers by what says that they are ready
         self._running: dict[Any, tuple[Any, _Piece]] = {}
@@ -66,6 +67,9 @@ class Cluster:
         self._in_hand: dict[Any, list[_Piece]] = {}  # of each worker that has been ready, what it trains first
         self._place_of: dict[Any, dict[str, Any]] = {}
         self._came_up: set[Any] = set()  # workers that have been ready
+        self._awaited: set[Any] = (
+            set()
+        )  # the first ones that are yet to be; who takes the place of another may find none
         self._stillborn = 0  # workers in a row that died before they were
         self._changed, self._stopped = threading.Condition(), False
         self.lanes = self._places()
@@ -100,9 +104,8 @@ class Cluster:
         """How many members train together, on every worker: their results are the same then."""
         size = self._here.chunk(tasks)
         if self._sent is None:
-            plan = replace(self._plan, chunk=size)
             # as bytes, since a worker can import what the user wrote only when it knows where to look
-            self._sent = self._ray.put(cloudpickle.dumps((_worker.packed(self._model), plan)))
+            self._sent = self._ray.put(cloudpickle.dumps((_worker.packed(self._model), self._plan, self._members)))
             for place in self.lanes:
                 self._start(place)
             self._thread.start()
@@ -160,6 +163,8 @@ class Cluster:
         worker = kind.remote(self._sent, place["core"], [path for path in sys.path if path])
         self._place_of[worker] = place | {"node": None} if anywhere else place  # it says where it came up
         self._starting[worker.ready.remote()] = worker
+        if not anywhere:
+            self._awaited.add(worker)
 
     def _dispatch(self) -> None:
         """Give members to whoever is free, until there is nothing more to come; runs in a thread of its own."""
@@ -181,7 +186,7 @@ class Cluster:
                 while self._pieces and (worker := self._next()) is not None:
                     # neither is taken away before it is under way: what goes wrong is told to all who wait
                     piece = self._pieces[0]
-                    self._running[worker.train.remote(piece.tasks)] = (worker, piece)
+                    self._running[worker.train.remote(piece.tasks, dict(self._sizes))] = (worker, piece)
                     self._in_hand[worker].append(piece)
                     if self._idle:
                         self._idle.pop()
@@ -196,12 +201,16 @@ class Cluster:
                 alone = 0.0
 
     def _next(self) -> Any:
-        """Who is to train what waits first: one who is idle, or where much waits one who need not wait for us then; or None."""
+        """Who is to train what waits first, or None.
+
+        One who is idle; or where enough waits, for those who are yet to come up too, who has trained the longest at the only
+        members in hand, and then need not wait for this driver.
+        """
         if self._idle:
             return self._idle[-1]
-        if 2 * len(self._pieces) < len(self._in_hand):  # the last ones go to whoever is done first
+        if 2 * (len(self._pieces) - len(self._awaited)) < len(self._in_hand):
             return None
-        return next((worker for worker, pieces in self._in_hand.items() if len(pieces) == 1), None)
+        return next((worker for worker, _ in self._running.values() if len(self._in_hand.get(worker, ())) == 1), None)
 
     def _take(self, answer: Any) -> None:
         """Note what a worker says, or that it is lost."""
@@ -209,6 +218,7 @@ class Cluster:
         worker, piece = self._running.pop(answer, (None, None))
         if piece is None:
             worker = self._starting.pop(answer)
+            self._awaited.discard(worker)
         try:
             said = self._ray.get(answer)
         except (errors.RayTaskError, errors.RaySystemError, errors.UnserializableException) as error:
@@ -296,7 +306,7 @@ class _Trains:
     """One worker, in a process of its own.
 
     Args:
-        sent: The model as `_worker.packed` has it, and the plan.
+        sent: The model as `_worker.packed` has it, the plan, and how many members to expect.
         core: Which of its machine's cores it keeps to, or None.
         paths: Where the driver finds modules; those that are not on this machine do no harm.
     """
@@ -306,9 +316,9 @@ class _Trains:
         if core is not None and hasattr(os, "sched_setaffinity"):  # before JAX counts them
             cores = sorted(os.sched_getaffinity(0))
             os.sched_setaffinity(0, {cores[core % len(cores)]})
-        model, plan = cloudpickle.loads(sent)
-        assert plan.chunk is not None
-        self._trainer = Trainer(_worker.unpacked(model), plan, plan.chunk)
+        model, plan, members = cloudpickle.loads(sent)
+        self._sizes: dict[str, int] = {}
+        self._trainer = Trainer(_worker.unpacked(model), plan, members, self._sizes)
 
     def ready(self) -> str:
         """Answer when it has come up, with the node that it is on."""
@@ -316,6 +326,7 @@ class _Trains:
 
         return ray.get_runtime_context().get_node_id()
 
-    def train(self, tasks: list[Task]) -> list[Outcome]:
-        """Train members."""
+    def train(self, tasks: list[Task], sizes: dict[str, int]) -> list[Outcome]:
+        """Train members, as many together as the driver says."""
+        self._sizes.update(sizes)
         return self._trainer.train_here(tasks, lambda epochs: None)

@@ -159,7 +159,8 @@ class Trainer:
         model: The user's model.
         plan: What the members share.
         members: How many to expect in the largest run.
-        sizes: Members of a chunk by structure, where that is settled; what comes to be settled is added.
+        sizes: Members of a chunk by structure, where that is settled; what comes to be settled is added. A structure has
+            the places of its sites for a name: a model that is built again has other names of layers.
     """
 
     def __init__(self, model: Any, plan: Plan, members: int, sizes: dict[str, int] | None = None) -> None:
@@ -224,9 +225,11 @@ class Trainer:
             name = (*absent, "|", *schedules)
             if name not in self._populations:
                 regularized = regularize(self._model, self._sites, there[0].strengths, schedules=schedules)
-                size = self._plan.chunk or self._sizes.get(" ".join(name))
-                self._populations[name] = Population(regularized, replace(self._plan, chunk=size), self._members)
-                self._sizes[" ".join(name)] = self._populations[name].chunk(there)
+                places = {site.key: str(place) for place, site in enumerate(self._sites)}
+                structure = " ".join(places.get(key, key) for key in name)
+                plan = replace(self._plan, chunk=self._plan.chunk or self._sizes.get(structure))
+                self._populations[name] = Population(regularized, plan, self._members)
+                self._sizes[structure] = self._populations[name].chunk(there)
             found.append((members, there, self._populations[name]))
         return found
 

@@ -100,18 +100,27 @@ def scoring(model: Any, data: Data, score: Any = None) -> Scoring:
         )
     y = data.y if of == "numbers" else np.asarray(data.y, "int64") if of == "labels" else labels(data.y)
     probabilities = to_probabilities(model, of)
-    fast = _FAST.get(of, _FAST["classes"])
-    if isinstance(score, str) and of != "labels" and (score in fast if score != "roc_auc" else y.max() < 2):
+    if isinstance(score, str) and _is_fast(score, of, model):
         return Scoring(name, kind, _Fast(name, kind, y, probabilities))
     own = _Any(score, y, of, probabilities)
     try:
-        own.of(*_good_outputs(y, of, y), y)
+        good = own.of(*_good_outputs(y, of, y), y)
+        if of == "labels" and good < own.of(np.full(y.shape, 0.99), y):
+            raise ValueError("it is best for outputs that are 1 for every label")
     except Exception as error:  # scikit-learn raises anything here, from ValueError to AttributeError
         raise ValueError(
             f"Invalid value received for argument `score`. Expected one that takes {of if of in ('numbers', 'labels') else 'classes'} "
             f"such as these targets. Received: score={score!r}, which says: {error}"
         ) from error
     return Scoring(name, kind, own)
+
+
+def _is_fast(score: str, of: str, model: Any) -> bool:
+    """Whether a score is one that is computed for all members at once."""
+    if score == "roc_auc":  # of two classes
+        outputs = getattr(model, "outputs", None) or []
+        return of == "binary" or (of == "classes" and len(outputs) == 1 and outputs[0].shape[-1] == 2)
+    return score in {"numbers": _FAST["numbers"], "labels": ()}.get(of, _FAST["classes"])
 
 
 def proper(model: Any, data: Data, judge: Scoring) -> Scoring | None:

@@ -335,9 +335,6 @@ class _Search:
         trains = (self.model, self.plan, most, self.sizes)
         with quiet_scorers(), Cluster(*trains) if self.on_ray else Pool(lanes()) as pool:
             self.trainer = pool if isinstance(pool, Cluster) else Trainer(*trains)
-            devices = self.store.noted("devices") or []
-            if pool.devices not in devices:
-                self.store.note("devices", [*devices, pool.devices])
             if not self.epochs:
                 self._settle_epochs(pool)
             while True:
@@ -581,6 +578,9 @@ class _Search:
         wait = self.trainer.submit(tasks, pool, advance)
         if self.sizes != self.store.noted("chunks"):
             self.store.note("chunks", dict(self.sizes))
+        devices = self.store.noted("devices") or []
+        if pool.devices not in devices:
+            self.store.note("devices", [*devices, pool.devices])
         return wait
 
     def _tell(self, job: Sequence[Trial], tasks: Sequence[Task], wait: Callable[[], list[Outcome]]) -> None:
@@ -935,8 +935,15 @@ def _seconds(budget: Any) -> float:
     with contextlib.suppress(ValueError, TypeError, OverflowError):
         seconds = float(budget) if not isinstance(budget, (bool, np.bool_, timedelta, np.timedelta64)) else math.nan
     if math.isnan(seconds) and isinstance(budget, (str, timedelta, np.timedelta64)):
-        with contextlib.suppress(ValueError):
-            seconds = pd.Timedelta(budget.lower() if isinstance(budget, str) else budget).total_seconds()
+        texts = [budget]
+        if isinstance(
+            budget, str
+        ):  # pandas has days and weeks in capitals, and minutes, as ISO 8601 does not, in small letters
+            texts = [re.sub(r"(?<=[\d ])[dw]\b", lambda unit: unit[0].upper(), budget.lower()), budget]
+        for text in texts:
+            with contextlib.suppress(ValueError):
+                seconds = pd.Timedelta(text).total_seconds()
+                break
     if not 0 < seconds < math.inf:
         raise ValueError(
             "Invalid value received for argument `budget`. Expected a time such as '90s', '5min', '1h 30min', or seconds above 0. "

@@ -38,6 +38,7 @@ class Watch:
         self._tell, self._line = tell, Line(verbose)
         self._score, self._count, self._seconds, self._begun = score, count, seconds, begun
         self._lock, self._epochs, self._text = threading.Lock(), 0, _COMPILING
+        self._values: list[float] = []
 
     def advance(self, epochs: int) -> None:
         """Count member-epochs that are done; may be called from any lane."""
@@ -55,7 +56,8 @@ class Watch:
             done = f"{len(values)} of {self._count} trials" if self._count else f"{len(values)} trials"
             best = f"best {self._score} {max(known):.4g}" if known else "none finite"
             self._text = f"{best}, as given {values[0]:.4g} · {done}{f', {failed} diverged' if failed else ''}, {doing}"
-            self._tell([[float(value) for value in values], doing])
+            self._tell([[float(value) for value in values[len(self._values) :]], doing])  # what is new
+            self._values = list(values)
             self._show()
 
     def take(self, said: Any) -> None:
@@ -63,7 +65,8 @@ class Watch:
         if isinstance(said, int):
             self.advance(said)
         else:
-            self.told(*said)
+            new, doing = said
+            self.told([*self._values, *new], doing)
 
     @property
     def line(self) -> str:
@@ -77,6 +80,7 @@ class Watch:
 
     def __enter__(self) -> "Watch":
         self._line.__enter__()
+        self._show()
         return self
 
     def __exit__(self, *error: object) -> None:
