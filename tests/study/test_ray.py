@@ -1,9 +1,7 @@
 """A search on a real Ray cluster of two nodes, one of which is killed in the middle."""
 
 import os
-import threading
 import time
-from collections import deque
 
 import keras
 import numpy as np
@@ -79,17 +77,9 @@ def test_a_node_that_dies_in_the_middle_costs_no_trial_and_doubles_none(cluster,
         if len(told) == 2:
             cluster.remove_node(other, allow_graceful=False)
 
-    def following(self, following=_ray.Cluster._next):
-        worker = following(self)
-        in_hand.append(0 if worker is None else len(self._in_hand[worker]))
-        return worker
-
-    in_hand = []
     monkeypatch.setattr(Store, "add", added)
-    monkeypatch.setattr(_ray.Cluster, "_next", following)
     found = searched(epochs=None, engine="ray")
     assert told == list(range(TRIALS))
-    assert max(in_hand) == 1, "a worker that trains is not told what comes next"
     left_out = ["seconds"]
     pd.testing.assert_frame_equal(
         found.table.drop(columns=left_out), expected.table.drop(columns=left_out), check_exact=True
@@ -158,37 +148,6 @@ def test_members_that_kill_their_workers_end_the_search(connected, monkeypatch):
     monkeypatch.setattr(_ray, "_DEATHS", 1)
     with pytest.raises(RuntimeError, match="workers of the cluster died"):
         searched(Ends(os.getpid()), engine="ray")
-
-
-@pytest.mark.parametrize("first", [0, 1])
-def test_of_what_a_lost_worker_had_in_hand_what_it_trained_is_to_blame(first):
-    """Whichever of the two is told of first; on a cluster that does not exist, where that can be chosen."""
-
-    class Answers:
-        exceptions = ray.exceptions
-        nodes = staticmethod(list)
-        kill = staticmethod(lambda worker: None)
-
-        @staticmethod
-        def get(answer):
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
-
-    pool = object.__new__(_ray.Cluster)
-    pool._ray, pool._changed, pool._pieces = Answers, threading.Condition(), deque()
-    pool._starting, pool._idle, pool._came_up, pool._awaited, pool._stillborn = {}, [], {"worker"}, set(), 0
-    pool._start = lambda place, anywhere: None
-    pieces = [_ray._Piece([], lambda epochs: None) for _ in range(2)]
-    died = [ray.exceptions.ActorDiedError(), ray.exceptions.ActorDiedError()]
-    pool._place_of, pool._in_hand = {"worker": {"node": None}}, {"worker": list(pieces)}
-    pool._running = {answer: ("worker", piece) for answer, piece in zip(died, pieces, strict=True)}
-    for answer in (died[first], died[1 - first]):
-        pool._take(answer)
-    assert [piece.deaths for piece in pieces] == [1, 0]
-    assert set(pool._pieces) == set(pieces)
-    assert not pool._running
-    assert not pool._in_hand
 
 
 def test_what_the_model_raises_is_raised_once(connected):

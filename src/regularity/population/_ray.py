@@ -25,7 +25,7 @@ _DEATHS = 3  # of workers with the same members: then these are to blame
 _PATIENCE = 120.0  # seconds without any worker
 
 
-@dataclass(eq=False)
+@dataclass
 class _Piece:
     """Members that one worker trains at once."""
 
@@ -64,12 +64,8 @@ class Cluster:
         self._starting: dict[Any, Any] = {}  # workers by what says that they are ready
         self._running: dict[Any, tuple[Any, _Piece]] = {}
         self._idle: list[Any] = []
-        self._in_hand: dict[Any, list[_Piece]] = {}  # of each worker that has been ready, what it trains first
         self._place_of: dict[Any, dict[str, Any]] = {}
         self._came_up: set[Any] = set()  # workers that have been ready
-        self._awaited: set[Any] = (
-            set()
-        )  # the first ones that are yet to be; who takes the place of another may find none
         self._stillborn = 0  # workers in a row that died before they were
         self._changed, self._stopped = threading.Condition(), False
         self.lanes = self._places()
@@ -144,7 +140,7 @@ class Cluster:
             self._changed.notify()
         if self._thread.is_alive():
             self._thread.join()
-        for worker in {*self._idle, *self._starting.values(), *(worker for worker, _ in self._running.values())}:
+        for worker in [*self._idle, *self._starting.values(), *(worker for worker, _ in self._running.values())]:
             self._ray.kill(worker)
         if self._mine:
             self._ray.shutdown()
@@ -163,8 +159,6 @@ class Cluster:
         worker = kind.remote(self._sent, place["core"], [path for path in sys.path if path])
         self._place_of[worker] = place | {"node": None} if anywhere else place  # it says where it came up
         self._starting[worker.ready.remote()] = worker
-        if not anywhere:
-            self._awaited.add(worker)
 
     def _dispatch(self) -> None:
         """Give members to whoever is free, until there is nothing more to come; runs in a thread of its own."""
@@ -183,13 +177,11 @@ class Cluster:
                     self._changed.wait()
                 if self._stopped:
                     return
-                while self._pieces and (worker := self._next()) is not None:
+                while self._idle and self._pieces:
                     # neither is taken away before it is under way: what goes wrong is told to all who wait
-                    piece = self._pieces[0]
+                    worker, piece = self._idle[-1], self._pieces[0]
                     self._running[worker.train.remote(piece.tasks, dict(self._sizes))] = (worker, piece)
-                    self._in_hand[worker].append(piece)
-                    if self._idle:
-                        self._idle.pop()
+                    self._idle.pop()
                     self._pieces.popleft()
             pending = [*self._running, *self._starting]
             ready, _ = self._ray.wait(pending, num_returns=1, timeout=0.05) if pending else ([], [])
@@ -200,30 +192,17 @@ class Cluster:
                 self._fail(RuntimeError(f"No worker of the cluster has come up for {_PATIENCE:.0f} seconds."))
                 alone = 0.0
 
-    def _next(self) -> Any:
-        """Who is to train what waits first, or None.
-
-        One who is idle; or where enough waits, for those who are yet to come up too, who has trained the longest at the only
-        members in hand, and then need not wait for this driver.
-        """
-        if self._idle:
-            return self._idle[-1]
-        if 2 * (len(self._pieces) - len(self._awaited)) < len(self._in_hand):
-            return None
-        return next((worker for worker, _ in self._running.values() if len(self._in_hand.get(worker, ())) == 1), None)
-
     def _take(self, answer: Any) -> None:
         """Note what a worker says, or that it is lost."""
         errors = self._ray.exceptions
         worker, piece = self._running.pop(answer, (None, None))
         if piece is None:
             worker = self._starting.pop(answer)
-            self._awaited.discard(worker)
         try:
             said = self._ray.get(answer)
         except (errors.RayTaskError, errors.RaySystemError, errors.UnserializableException) as error:
             # the model's own: it would fail again
-            self._is_done(worker, piece)
+            self._idle.append(worker)
             if piece is None:
                 self._fail(error)
             else:
@@ -236,7 +215,7 @@ class Cluster:
                     piece.done.set_exception(unknown)
                 raise
         else:
-            self._is_done(worker, piece)
+            self._idle.append(worker)
             self._stillborn = 0
             if piece is None:
                 self._came_up.add(worker)
@@ -245,24 +224,9 @@ class Cluster:
                 piece.done.set_result(said)
                 piece.advance(sum(task.epochs for task in piece.tasks))
 
-    def _is_done(self, worker: Any, piece: _Piece | None) -> None:
-        """Note that a worker has come up, or is done with what it trained."""
-        if worker not in self._place_of:  # it was lost with what it was yet to train
-            return
-        pieces = self._in_hand.setdefault(worker, [])
-        if piece is not None:
-            pieces.remove(piece)
-        if not pieces:
-            self._idle.append(worker)
-
     def _lose(self, worker: Any, piece: _Piece | None, error: Exception) -> None:
-        """Have another take the place of a worker that is lost, and train what it trained and was yet to train."""
-        if worker not in self._place_of:  # what it was yet to train is told of after it is lost
-            assert piece is not None
-            self._again(piece, error)
-            return
+        """Have another take the place of a worker that is lost, and train what it trained."""
         place, came_up = self._place_of.pop(worker), worker in self._came_up
-        blamed, *_ = self._in_hand.pop(worker, None) or [None]
         self._came_up.discard(worker)
         with contextlib.suppress(Exception):  # it may be dead, or not
             self._ray.kill(worker)
@@ -280,13 +244,9 @@ class Cluster:
         for other in self._idle:
             self._starting[other.ready.remote()] = other
         self._idle.clear()
-        if blamed is not None:
-            blamed.deaths += not gone
-        if piece is not None:
-            self._again(piece, error)
-
-    def _again(self, piece: _Piece, error: Exception) -> None:
-        """Have members that a worker was lost with trained by another, unless it was they that killed it."""
+        if piece is None:
+            return
+        piece.deaths += not gone
         if piece.deaths < _DEATHS:
             with self._changed:
                 self._pieces.appendleft(piece)
