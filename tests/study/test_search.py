@@ -719,10 +719,11 @@ def test_the_time_of_judging_is_reckoned_by_how_long_candidates_train_at_their_b
     """Not by the longest training: a budget would be half unused where all are best after few epochs."""
     from regularity.study import _search
 
-    judge, reckoned = _search._Search.judge, []
+    judge, reckoned, room = _search._Search.judge, [], []
 
     def judged(self, pool):
         reckoned.append((self._judging(3), self.pace.seconds, self.pace.compiling, self.choosing))
+        room.append((self.size, self.lanes))
         return judge(self, pool)
 
     monkeypatch.setattr(_search._Search, "judge", judged)
@@ -733,5 +734,17 @@ def test_the_time_of_judging_is_reckoned_by_how_long_candidates_train_at_their_b
     design = study._settled.design  # judged members train on four of the five folds, the candidates' on three
     more = max(len(cell.rows) for cell in design.outer) / max(len(cell.rows) for cell in design.rings[0])
     assert more == pytest.approx(4 / 3, rel=0.05)
-    expected = 4 * 3 * 5 * (best[0] + max(best)) / 2 * more * pace + 0.5 * compiling + 6 * choosing
-    assert seconds == pytest.approx(expected)
+    ((size, lanes),) = room
+    rounds = _search._rounds([best[0]] * 30 + [max(best)] * 30, size, lanes)
+    assert 60 <= -(-60 // size) * size <= lanes * size * rounds  # chunks and lanes that are not full take as long
+    assert seconds == pytest.approx(size * lanes * rounds * more * pace + 0.5 * compiling + 6 * choosing)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "chunk", "lanes", "rounds"),
+    [([3] * 10, 5, 2, 3), ([3] * 11, 5, 2, 6), ([1, 9, 1, 9], 2, 1, 10), ([4, 3, 3], 1, 2, 6), ([], 5, 2, 0)],
+)
+def test_members_of_several_lengths_take_as_long_as_the_longest_of_each_chunk(epochs, chunk, lanes, rounds):
+    from regularity.study._search import _rounds
+
+    assert _rounds(epochs, chunk, lanes) == rounds

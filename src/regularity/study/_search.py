@@ -309,6 +309,7 @@ class _Search:
         # how long candidates train, at first and at most; 0 before it is known
         self.epochs = self.epochs_at_first = self.most_epochs = settled.epochs or 0
         self.in_sight = 0
+        self.size = self.lanes = 1  # members of a chunk, and how many chunks train side by side
         # members of a chunk by structure: those of the first run, whatever this machine would take, since sums of
         # batched products need not be the same to the bit
         self.sizes: dict[str, int] = dict(store.noted("chunks") or {})
@@ -395,6 +396,7 @@ class _Search:
         """
         ring = len(self.design.rings[0])
         size = self.trainer.chunk(self._tasks(Trial(0, "", self.members_of.all_on, {}), 0))
+        self.size, self.lanes = size, len(pool.lanes)
         in_job = max(1, size // ring)
         ahead = max(2, -(-2 * len(pool.lanes) * size // (in_job * ring)))
         before = self.store.noted("in_job") or [in_job, ahead]
@@ -467,11 +469,16 @@ class _Search:
 
     def _judging(self, seeds: int) -> float:
         """Seconds that judging takes: as many members as there may be, and half as much to compile as there was at first."""
-        members = 4 * seeds * len(self.design.folds)
+        each = 2 * seeds * len(self.design.folds)
         # the model as given and plain train as long as is best for them, the choices as long as for any candidate at most
-        epochs = (self.best_epochs[0] + max(self.best_epochs)) / 2 if self.best_epochs else self.epochs
+        own, longest = (self.best_epochs[0], max(self.best_epochs)) if self.best_epochs else (self.epochs, self.epochs)
         choosing = (len(self.design.folds) + 1) * self.choosing
-        return members * epochs * self._judged_epoch + 0.5 * self.pace.compiling + choosing
+        return self._judged_in([own] * each + [longest] * each) + 0.5 * self.pace.compiling + choosing
+
+    def _judged_in(self, epochs: Sequence[int]) -> float:
+        """Seconds in which members of so many epochs are trained for judging, where they may not fill chunks or lanes."""
+        chunk_epoch = self.size * self.lanes * self._judged_epoch
+        return chunk_epoch * _rounds(epochs, self.size, self.lanes)
 
     @property
     def _judged_epoch(self) -> float:
@@ -799,10 +806,9 @@ class _Search:
     def _judged_seeds(self, wanted: Sequence[tuple[int, int, int]]) -> int:
         """How many seeds there is time for, and no fewer than an earlier run has judged."""
         before = min(sum(self._judged(i, e, c, s) is not None for s in range(self._most_seeds)) for i, e, c in wanted)
-        once = sum(e for _, e, _ in wanted) * self._judged_epoch
-        left = self._left - 0.5 * self.pace.compiling
-        affordable = self._most_seeds if left > self._most_seeds * once else int(left / once) if left > 0 else 0
-        return max(self._fewest_seeds, before, affordable)
+        left, epochs = self._left - 0.5 * self.pace.compiling, [e for _, e, _ in wanted]
+        affordable = [seeds for seeds in range(1, self._most_seeds + 1) if self._judged_in(epochs * seeds) < left]
+        return max(self._fewest_seeds, before, *affordable)
 
     def _judged(self, trial: int, epochs: int, cell: int, seed: int) -> list[float] | None:
         return self.store.noted(f"judged {self.trials[trial].number} {epochs} {cell} {seed}")
@@ -820,10 +826,17 @@ class _Search:
         return found
 
 
+def _rounds(epochs: Sequence[int], chunk: int, lanes: int) -> int:
+    """Epochs until members that train together, the longest first, are done, where the next goes to the lane that is free."""
+    busy = [0] * lanes
+    for longest in sorted(epochs, reverse=True)[::chunk]:
+        busy[busy.index(min(busy))] += longest
+    return max(busy)
+
+
 def _share_of_work(members: int, chunk: int, lanes: int) -> float:
     """How much of what all lanes could do in that time is done where some members train alone: they fill neither chunks nor lanes."""
-    rounds = -(-members // (chunk * lanes))
-    return members / (rounds * chunk * lanes)
+    return members / (_rounds([1] * members, chunk, lanes) * chunk * lanes)
 
 
 def planned(
