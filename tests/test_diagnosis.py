@@ -508,6 +508,7 @@ def test_what_is_next_is_python(name):
         compile(next_of(verdict_of(table), table, 5, 20, brought), "next", "exec")
 
 
+@pytest.mark.filterwarnings("ignore:The search took")  # on a machine that does other things
 def test_what_is_next_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     table = measured(train_over_constant=AROUND)
