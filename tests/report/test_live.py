@@ -70,7 +70,7 @@ class Search(threading.Thread):
             self._error = error
 
     def at(self, number):
-        assert self.reached[number].wait(120)
+        assert self.reached[number].wait(120), f"it ended before: {self._error!r}"
 
     def let(self, number, stop=None):
         self._raise = stop
