@@ -120,7 +120,7 @@ def _is_fast(score: str, of: str, model: Any) -> bool:
     if score == "roc_auc":  # of two classes
         outputs = getattr(model, "outputs", None) or []
         return of == "binary" or (of == "classes" and len(outputs) == 1 and outputs[0].shape[-1] == 2)
-    return score in {"numbers": _FAST["numbers"], "labels": ()}.get(of, _FAST["classes"])
+    return of != "labels" and score in _FAST["numbers" if of == "numbers" else "classes"]
 
 
 def proper(model: Any, data: Data, judge: Scoring) -> Scoring | None:
