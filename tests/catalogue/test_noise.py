@@ -433,14 +433,16 @@ def test_cutout_of_tables_and_input_noise_have_their_rates():
     assert stats.kstest(noise.ravel() / 0.5, "norm").pvalue > 1e-3
 
 
-def test_swap_noise_takes_from_the_same_column_at_its_rate():
-    x = np.arange(12000, dtype="float32").reshape(600, 20)  # column j holds the numbers that are j modulo 20
+@pytest.mark.parametrize(("rows", "columns"), [(600, (20,)), (601, (20,)), (601, (4, 5, 1))])
+def test_swap_noise_takes_from_the_same_column_at_its_rate(rows, columns):
+    x = np.arange(rows * 20, dtype="float32").reshape(rows, *columns)  # column j holds the numbers that are j modulo 20
     found = array(batch.swap_noise(ops.convert_to_tensor(x), 0.3, keras.random.SeedGenerator(0))[0])
     np.testing.assert_array_equal(found % 20, x % 20)
+    found, x = found.reshape(rows, 20), x.reshape(rows, 20)
     swapped = found != x
-    assert stats.binomtest(int(swapped.sum()), x.size, 0.3 * 599 / 600).pvalue > 1e-3
+    assert stats.binomtest(int(swapped.sum()), x.size, 0.3 * (rows - 1) / rows).pvalue > 1e-3
     donors = found[swapped] // 20
-    assert stats.kstest(donors / 600, "uniform").pvalue > 1e-3
+    assert stats.kstest(donors / rows, "uniform").pvalue > 1e-3
     assert not (swapped.all(1) | ~swapped.any(1)).all()  # entries are drawn one by one, not rows
 
 
