@@ -4,7 +4,6 @@ All the statistics of a search stand here; nothing trains.
 """
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,6 +14,7 @@ import numpy as np
 from regularity.recipe import Recipe
 from regularity.study._cells import Design
 from regularity.study._choosing import paired_error
+from regularity.study._warnings import ignoring
 
 _WEIGHTS = (0.5, 0.5)  # of the user's score and of the log loss, see docs/choosing.md
 _SMOOTHED = 5  # epochs over which a curve is averaged before its best epoch is taken
@@ -210,7 +210,7 @@ def _paired(trial: Trial, epoch: int, base: Trial, at: int, design: Design, with
 
 def _mean(by_fold: np.ndarray) -> np.ndarray:
     """Mean over the folds that may be looked at; NaN where there is none."""
-    return _without_warning(np.nanmean, by_fold, 0)
+    return _mean_of_known(by_fold, 0)
 
 
 def _noise(
@@ -256,7 +256,7 @@ def _error(differences: np.ndarray, share: float) -> float:
 
 def _best(curve: np.ndarray) -> np.ndarray:
     """The best of each score, of (epochs, scores)."""
-    return _without_warning(np.nanmax, curve, 0)
+    return np.fmax.reduce(curve, 0)
 
 
 def _spread(scores: np.ndarray) -> np.ndarray:
@@ -309,7 +309,7 @@ def best_on_the_whole(curves: np.ndarray) -> int:
     if not len(finite):
         return 0
     # some scores are not defined after the first epochs
-    mean = _without_warning(np.nanmean, np.where(np.isfinite(finite), finite, np.nan), (0, 2))
+    mean = _mean_of_known(np.where(np.isfinite(finite), finite, np.nan), (0, 2))
     best = [best_epoch(curve, of_length=False) + 1 for curve in mean.T]
     return round(math.prod(best) ** (1 / len(best)))
 
@@ -363,8 +363,7 @@ def surrogate(encoded: np.ndarray, merit: np.ndarray, noise: np.ndarray) -> np.n
         kernel += WhiteKernel(0.3, (1e-3, 10.0))
     alpha = np.maximum(np.nan_to_num(noise[known]) / scale**2, _LEAST_NOISE)
     some = np.random.default_rng(0).permutation(len(known))[:_FITTED]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with ignoring({"category": ConvergenceWarning}):
         process = GaussianProcessRegressor(kernel, alpha=alpha[some], random_state=0).fit(x[some], y[some])
     if len(some) < len(known):
         process = GaussianProcessRegressor(process.kernel_, alpha=alpha, optimizer=None).fit(x, y)
@@ -471,7 +470,7 @@ def estimate(values: np.ndarray, share: float) -> Estimate:
     """
     values = values.reshape(len(values), -1)
     if share or values.shape[1] == 1:
-        of_folds = _without_warning(np.nanmean, values, 1)
+        of_folds = _mean_of_known(values, 1)
         of_folds = of_folds[np.isfinite(of_folds)]
         if not len(of_folds):
             return Estimate(np.nan, np.nan, np.nan)
@@ -485,11 +484,11 @@ def estimate(values: np.ndarray, share: float) -> Estimate:
     return Estimate(float(values.mean()), float(np.sqrt(total)), freedom)
 
 
-def _without_warning(function: Any, values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
-    """What NumPy makes of NaN alone is NaN, which is what is wanted."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return function(values, axis)
+def _mean_of_known(values: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
+    """The mean of what is a number; NaN where nothing is, of which NumPy's own would warn."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0.0).sum(axis) / known.sum(axis)
 
 
 def helps(differences: np.ndarray, share: float, level: float = 0.95) -> bool:

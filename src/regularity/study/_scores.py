@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from sklearn.metrics import get_scorer, get_scorer_names
 from regularity import _keras
 from regularity._keras import loss_name
 from regularity.data import Data
+from regularity.study._warnings import ignoring
 
 _EPSILON = 1e-7  # Keras clips probabilities at this before the logarithm
 Kind = Literal["classes", "binary", "numbers", "other"]
@@ -169,12 +169,9 @@ def check_on_folds(judge: Scoring, folds: Sequence[np.ndarray], what: str = "fol
 def quiet_scorers() -> Iterator[None]:
     """Have scikit-learn not warn of each member that says one class only, or the like.
 
-    For the thread that waits for the lanes: filters are the whole process's, and lanes that set them would undo each
-    other's.
+    For the thread that waits for the lanes, not for each of them.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UndefinedMetricWarning)
-        warnings.filterwarnings("ignore", module=r"sklearn\.")
+    with ignoring({"category": UndefinedMetricWarning}, {"module": r"sklearn\."}, long=True):
         yield
 
 

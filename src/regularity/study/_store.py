@@ -20,6 +20,7 @@ import numpy as np
 import regularity
 from regularity.recipe import Recipe
 from regularity.study._rule import Trial
+from regularity.study._warnings import ignoring
 
 try:
     import fcntl
@@ -329,15 +330,12 @@ def unpacked(value: Mapping[str, Any]) -> np.ndarray:
 @contextlib.contextmanager
 def quiet_optuna() -> Iterator[None]:
     """Have Optuna say nothing of what it is used for, and leave its own settings as they were."""
-    import warnings
-
     import optuna
 
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        with ignoring({"category": optuna.exceptions.ExperimentalWarning}):
             yield
     finally:
         optuna.logging.set_verbosity(before)
