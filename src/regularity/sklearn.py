@@ -37,6 +37,7 @@ class _Regularized(BaseEstimator):
     batch_size: int
     learning_rate: float
     folds: Any
+    seeds: int | None
     ensemble: bool
     storage: Any
     name: str | None
@@ -60,8 +61,8 @@ class _Regularized(BaseEstimator):
         trials = _TRIALS if self.trials is None and self.budget is None else self.trials
         storage = optuna.storages.InMemoryStorage() if self.storage is None else self.storage
         self.study_ = rg.search(
-            model, x, y, self.techniques, trials, self.budget, folds=folds, epochs=self.epochs, batch_size=self.batch_size,
-            score=score, sample_weight=sample_weight, storage=storage, name=self.name, engine=self.engine, live=self.live, verbose=self.verbose,
+            model, x, y, self.techniques, trials, self.budget, folds=folds, epochs=self.epochs, seeds=self.seeds,
+            batch_size=self.batch_size, score=score, sample_weight=sample_weight, storage=storage, name=self.name, engine=self.engine, live=self.live, verbose=self.verbose,
             trial_callbacks=self.trial_callbacks, seed=self._seed(),
         )  # fmt: skip
         self._take_model()
@@ -302,6 +303,7 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
         batch_size: Rows of a step, from 1.
         learning_rate: Of Adam, a number above 0.
         folds: As in `rg.search`; fewer where there are fewer rows.
+        seeds: As in `rg.search`.
         scoring: A name or scorer of scikit-learn, which sees classes as whole numbers; by default accuracy.
         class_weight: Mapping from class to weight, `balanced`, or None.
         ensemble: Whether the averaged fold models of the best recipe predict, else the answer trained on all rows.
@@ -335,6 +337,7 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
         batch_size: int = 32,
         learning_rate: float = 1e-3,
         folds: Any = 5,
+        seeds: int | None = None,
         scoring: Any = None,
         class_weight: Mapping[Any, float] | str | None = None,
         ensemble: bool = True,
@@ -354,6 +357,7 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.folds = folds
+        self.seeds = seeds
         self.scoring = scoring
         self.class_weight = class_weight
         self.ensemble = ensemble
@@ -446,6 +450,7 @@ class RegularizedRegressor(RegressorMixin, _Regularized):
         batch_size: Rows of a step, from 1.
         learning_rate: Of Adam, a number above 0.
         folds: As in `rg.search`; fewer where there are fewer than two rows for each.
+        seeds: As in `rg.search`.
         scoring: A name or scorer of scikit-learn; by default R², or the squared error of fewer than four rows.
         ensemble: Whether the averaged fold models of the best recipe predict, else the answer trained on all rows.
         storage: As in `rg.search`, but by default the study leaves no file.
@@ -478,6 +483,7 @@ class RegularizedRegressor(RegressorMixin, _Regularized):
         batch_size: int = 32,
         learning_rate: float = 1e-3,
         folds: Any = 5,
+        seeds: int | None = None,
         scoring: Any = None,
         ensemble: bool = True,
         storage: Any = None,
@@ -496,6 +502,7 @@ class RegularizedRegressor(RegressorMixin, _Regularized):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.folds = folds
+        self.seeds = seeds
         self.scoring = scoring
         self.ensemble = ensemble
         self.storage = storage

@@ -27,10 +27,10 @@ def test_rings_are_all_pairs_once_and_each_leaves_out_both_its_folds(count):
     assert sorted(k for cell in design.rings[0] for k in cell.held) == sorted([*range(count)] * 2)
 
 
-@given(st.integers(4, 8), st.integers(1, 6), st.integers(0, 2**16))
+@given(st.integers(4, 8), st.integers(1, 6), st.integers(0, 2**16), st.sampled_from([None, 1, 3]))
 @settings(max_examples=40, deadline=None)
-def test_what_is_chosen_for_a_fold_never_saw_it(count, rings, seed):
-    design = design_of(splits_of(KFold(count, shuffle=True, random_state=seed)), seed)
+def test_what_is_chosen_for_a_fold_never_saw_it(count, rings, seed, seeds):
+    design = design_of(splits_of(KFold(count, shuffle=True, random_state=seed)), seed, seeds=seeds)
     assert design.nested
     for fold, rows in enumerate(design.folds):
         views = design.views(rings, fold)
@@ -46,6 +46,18 @@ def test_rings_come_again_with_other_seeds():
     design = design_of(splits_of(KFold(5)), 0)
     assert [cell.seed for ring in range(6) for cell in design.ring(ring)] == [0] * 10 + [1] * 10 + [2] * 10
     assert all((a.rows == b.rows).all() for a, b in zip(design.ring(0), design.ring(2), strict=True))
+
+
+@pytest.mark.parametrize("splits", [splits_of(KFold(5)), splits_of(KFold(3)), splits_of(KFold(2))[:1]])
+def test_seeds_repeat_the_training_sets_of_a_ring(splits):
+    once, twice = design_of(splits, 0, seeds=1), design_of(splits, 0, seeds=2)
+    rings = range(2 * len(once.rings))
+    for ring in rings:
+        first, second = np.split(np.array(twice.ring(ring), object), 2)
+        for cells in (first, second):
+            assert all((a[0] == b.rows).all() and a[1] == b.held for a, b in zip(cells, once.ring(ring), strict=True))
+    seeds = [(cell.held, tuple(cell.rows), cell.seed) for ring in rings for cell in twice.ring(ring)]
+    assert len(set(seeds)) == len(seeds)
 
 
 def test_groups_stay_together():

@@ -143,6 +143,7 @@ def test_more_trials_go_on_from_those_that_there_are(study, tmp_path):
         ({"techniques": ("l2",)}, "techniques"),
         ({"folds": 4}, "folds"),
         ({"score": "balanced_accuracy"}, "score"),
+        ({"seeds": 2}, "seeds"),
         ({"seed": 3}, "seed"),
     ],
 )
@@ -241,6 +242,16 @@ def test_numbers_several_outputs_and_validation_rows():
     assert study.score_name == "loss"
     assert len(study.table) == 4
     assert study.ensemble().output.keys() == {"a", "b"}
+
+
+@pytest.mark.parametrize(("folds", "cells"), [({"folds": 5}, 5), ({"validation_data": (X[:40], Y[:40])}, 1)])
+def test_seeds_are_members_on_the_same_rows(folds, cells, tmp_path):
+    asked = {"techniques": ["l2"], "trials": 4, "seeds": 2, **folds}
+    study = searched(tmp_path / "study.db", name="two", **asked)
+    first = [trial.curves[: 2 * cells] for trial in study._found.trials]
+    assert all(len(trial.curves) % (2 * cells) == 0 for trial in study._found.trials)
+    assert all((curves[:cells] != curves[cells:]).any() for curves in first)  # another seed is another network
+    same(study, searched(tmp_path / "study.db", name="two", **asked))
 
 
 def test_splits_that_overlap_are_taken_and_said_to_be_no_nested_ones():
@@ -436,6 +447,7 @@ def test_a_budget_is_a_time(budget, seconds):
         ({"trials": 1}, "the model as given is one"),
         ({"trials": 2.5}, "Expected a whole number from 1"),
         ({"epochs": 0}, "Expected a whole number from 1"),
+        ({"seeds": 0}, "Expected a whole number from 1"),
         ({"folds": 1}, "from 2 to the number of rows"),
         ({"init": "warm"}, "'fresh' or 'keep'"),
         ({"score": "acuracy"}, "one of scikit-learn's"),

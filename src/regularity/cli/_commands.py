@@ -207,6 +207,9 @@ def search(
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="How long members train at most; by default that is found.")
     ] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", min=1, help="Members of a candidate on the same rows; by default one.")
+    ] = None,
     score: Annotated[str | None, typer.Option("--score", help="A score of scikit-learn, or loss.")] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows of a step.")] = 32,
     init: Annotated[Init, typer.Option("--init", help="Fresh weights, or those of the model.")] = Init.fresh,
@@ -238,7 +241,7 @@ def search(
         raise Wrong(f"Expected no --task beside a model, whose loss says what it predicts. Received: --task {task}.")
     asked = {
         "model": model and str(model.resolve()), "data": str(data.resolve()), "target": target, "task": task.value,
-        "techniques": techniques, "trials": trials, "budget": budget, "folds": folds, "epochs": epochs, "score": score,
+        "techniques": techniques, "trials": trials, "budget": budget, "folds": folds, "epochs": epochs, "seeds": seeds, "score": score,
         "batch_size": batch_size, "init": init.value, "seed": seed, "engine": engine.value,
     }  # fmt: skip
     search_as_asked(

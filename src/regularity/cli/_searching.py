@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _BUDGET = "5min"  # where neither trials nor a budget are given
-_SHARED = ("trials", "budget", "folds", "epochs", "batch_size")  # options of a search with a model and without
+_SHARED = ("trials", "budget", "folds", "epochs", "seeds", "batch_size")  # options of a search with a model and without
 _ROWS_OF_A_CLASS = 5  # numbers that come less often on average are no classes
 _SHOWN = 8  # classes and columns of text that are named
 

@@ -99,7 +99,9 @@ class Design:
         return bool((~self._share_rows).any(1).all())
 
 
-def design_of(splits: list[tuple[np.ndarray, np.ndarray]], seed: int, classes: np.ndarray | None = None) -> Design:
+def design_of(
+    splits: list[tuple[np.ndarray, np.ndarray]], seed: int, classes: np.ndarray | None = None, seeds: int | None = None
+) -> Design:
     """The cells of some splits: pairs of folds where these leave enough rows, else the splits themselves.
 
     A single split is that of `validation_data`: its held-out rows are parted, and members differ in their seeds.
@@ -108,6 +110,7 @@ def design_of(splits: list[tuple[np.ndarray, np.ndarray]], seed: int, classes: n
         splits: Rows to train on and held out.
         seed: Sets how held-out rows are parted.
         classes: The class of each row, where there are classes: parts then have as much of each.
+        seeds: Members of a candidate on each training set; None for one, or three where there is but one training set.
 
     Raises:
         ValueError: If a single split holds out less than 2 rows.
@@ -121,7 +124,7 @@ def design_of(splits: list[tuple[np.ndarray, np.ndarray]], seed: int, classes: n
             )
         parts = _parted(held, seed, None if classes is None else classes[held])
         every = tuple(range(len(parts)))
-        ring = [Cell(rows, every, n) for n in range(_VALIDATION_SEEDS)]
+        ring = [Cell(rows, every, n) for n in range(seeds or _VALIDATION_SEEDS)]
         return Design(parts, [ring], [Cell(rows, every)], 0.0, True)
     folds = [held for _, held in splits]
     outer = [Cell(rows, (k,)) for k, (rows, _) in enumerate(splits)]
@@ -132,8 +135,12 @@ def design_of(splits: list[tuple[np.ndarray, np.ndarray]], seed: int, classes: n
         for step in range(1, count // 2 + 1):
             pairs = dict.fromkeys(tuple(sorted((i, (i + step) % count))) for i in range(count))
             rings.append([Cell(_of_both(splits[i][0], splits[j][0]), (i, j)) for i, j in pairs])
-        return Design(folds, rings, outer, share, True)
-    return Design(folds, [outer], outer, share, False)
+        return Design(folds, [_repeated(ring, seeds or 1) for ring in rings], outer, share, True)
+    return Design(folds, [_repeated(outer, seeds or 1)], outer, share, False)
+
+
+def _repeated(cells: list[Cell], seeds: int) -> list[Cell]:
+    return [cell._replace(seed=n) for n in range(seeds) for cell in cells]
 
 
 def _of_both(rows: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -92,6 +92,7 @@ def search(
     *,
     folds: Any = 5,
     epochs: int | None = None,
+    seeds: int | None = None,
     score: Any = None,
     groups: Any = None,
     batch_size: int = 32,
@@ -125,6 +126,8 @@ def search(
         epochs: How long members train; how many epochs a candidate gets is then read off its mean curve. By default that is
             found: three times as long as is best for the model as given in 10, 20 or 50 epochs, and longer where the best
             candidates need it; at most 150, and where a budget is short 50.
+        seeds: How many members of each candidate train on the same rows, from 1; by default one, and with `validation_data`
+            three. Whatever it is, leaders get more, and networks of three seeds, or five, judge what is chosen.
         score: A name or scorer of scikit-learn, or `loss`; by default as in `rg.path`.
         groups: Group of each row; no group is in two folds. Not beside `validation_data`.
         batch_size: Rows of a step, from 1.
@@ -180,7 +183,8 @@ def search(
     data, splits = data_and_splits(model, x, y, folds, groups, validation_data, sample_weight, class_weight, seed)
     judge = scoring(model, data, score)
     beside = proper(model, data, judge)
-    design = design_of(splits, seed, labels(data.y) if judge.kind in ("classes", "binary") else None)
+    seeds = None if seeds is None else checked_count(seeds, "seeds")
+    design = design_of(splits, seed, labels(data.y) if judge.kind in ("classes", "binary") else None, seeds)
     check_on_folds(judge, design.folds, "fold" if validation_data is None else "part of `validation_data`")
     space = space_of(techniques, model, data)
     epochs = None if epochs is None else checked_count(epochs, "epochs")
@@ -205,6 +209,7 @@ def search(
         "score": f"{scorer(score, judge.name)}{'' if beside is None else f' and {beside.name}'}",
         "techniques": repr(space),
         "epochs": "found" if epochs is None else str(epochs),
+        "seeds": "usual" if seeds is None else str(seeds),
         "batch_size": str(batch_size),
         "init": init,
         "seed": str(seed),
