@@ -157,6 +157,21 @@ def test_auto_takes_what_model_and_data_have_a_place_for():
     assert not {"mixup", "cutmix", "input_noise"} & set(keys)
 
 
+def test_auto_mixes_images_of_whole_numbers():
+    model = keras.Sequential(
+        [
+            *(keras.Input((6, 6, 1)), keras.layers.Rescaling(1 / 255), keras.layers.Conv2D(4, 3, activation="relu")),
+            *(keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2, "softmax")),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 6, 6, 1))
+    keys = set(space_of("auto", model, Data(pixels.astype("uint8"), np.arange(40) % 2, None)).keys)
+    assert {"mixup", "cutmix"} <= keys
+    assert "input_noise" not in keys  # up to 1 of 255
+    assert not {"mixup", "cutmix"} & set(space_of("auto", model, Data(pixels, np.arange(40) % 2, None)).keys)
+
+
 def test_auto_takes_what_the_model_brings():
     model = dense(keras.layers.Dense(8, "relu", kernel_regularizer="l1"), keras.layers.Dropout(0.5))
     assert {"l1", "dropout"} <= set(space_of("auto", model, ROWS).keys)

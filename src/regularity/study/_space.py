@@ -355,11 +355,15 @@ def _fitting(model: Any, data: Data) -> list[str]:
     """What the model has places for and its data can take, and what it brings."""
     sites = sites_of(model)
     usual = {site.technique for site in sites if site.default or site.given is not None}
-    floats = all(array.dtype.kind == "f" for array in keras.tree.flatten(data.x))
+    arrays = keras.tree.flatten(data.x)
+    floats = all(array.dtype.kind == "f" for array in arrays)
+    pixels = all(array.dtype == "uint8" and array.ndim == 4 for array in arrays)
     found = []
     for name in _CANDIDATES:
         technique = CATALOGUE[name]
-        if name not in usual or (technique.place == "batch" and not floats):
+        # whole numbers may be categories, but not where they are pixels; noise is in the unit of inputs, and so is its range
+        may_change = floats or (pixels and name != "input_noise")
+        if name not in usual or (technique.place == "batch" and not may_change):
             continue
         if name == "l2" and "weight_decay" in found:
             continue  # the same aim twice; decoupled from the gradient one strength holds for all layers
