@@ -19,37 +19,49 @@ def test_only_what_was_named_is_ignored_and_only_meanwhile():
         warnings.warn("as expected", stacklevel=1)
 
 
-@pytest.mark.parametrize("first_is_long", [True, False])
-def test_a_thread_that_is_done_takes_nothing_from_another(first_is_long):
-    began, second_began, first_ended = threading.Event(), threading.Event(), threading.Event()
+@pytest.mark.parametrize("first_to_leave", [0, 1])
+def test_a_thread_that_is_done_takes_nothing_from_another(first_to_leave):
+    inside, left = [threading.Event() for _ in range(2)], threading.Event()
     caught = []
 
-    def first():
-        with ignoring({"message": "of the first"}, long=first_is_long):
-            began.set()
-            second_began.wait(0.5)  # where the second waits for the first, it does not
-            warnings.warn("of the first", stacklevel=1)
-        first_ended.set()
-
-    def second():
-        began.wait()
+    def ignores(who):
         try:
-            with ignoring(EXPECTED):
-                second_began.set()
-                if not first_is_long:
-                    first_ended.wait(60)
-                warnings.warn("as expected", stacklevel=1)
-        except UserWarning as error:
+            if who == 1:
+                assert inside[0].wait(60)
+            with ignoring({"message": f"of {who}"}):
+                inside[who].set()
+                assert inside[1].wait(60)
+                if who != first_to_leave:
+                    assert left.wait(60)
+                warnings.warn(f"of {who}", stacklevel=1)
+            if who == first_to_leave:
+                left.set()
+        except Exception as error:
             caught.append(error)
 
-    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads = [threading.Thread(target=ignores, args=(who,)) for who in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert caught == []
-    with pytest.raises(UserWarning, match="as expected"):  # and all is as it was before
-        warnings.warn("as expected", stacklevel=1)
+    for who in range(2):  # and all is as it was before
+        with pytest.raises(UserWarning, match=f"of {who}"):
+            warnings.warn(f"of {who}", stacklevel=1)
+
+
+def test_optuna_is_as_loud_as_before_whoever_was_quiet():
+    import optuna
+
+    from regularity.study._store import quiet_optuna
+
+    before, first, second = optuna.logging.get_verbosity(), quiet_optuna(), quiet_optuna()
+    first.__enter__()
+    second.__enter__()  # of another thread, which ends later
+    first.__exit__(None, None, None)
+    assert optuna.logging.get_verbosity() == optuna.logging.ERROR
+    second.__exit__(None, None, None)
+    assert optuna.logging.get_verbosity() == before
 
 
 def test_what_a_report_draws_leaves_the_search_beside_it_alone(monkeypatch):
@@ -66,7 +78,7 @@ def test_what_a_report_draws_leaves_the_search_beside_it_alone(monkeypatch):
 
     def slowly(self, *rows):
         fitting.set()
-        asked.wait(0.5)
+        asked.wait(60)
         return fit(self, *rows)
 
     monkeypatch.setattr(GaussianProcessRegressor, "fit", slowly)

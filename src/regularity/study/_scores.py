@@ -171,7 +171,7 @@ def quiet_scorers() -> Iterator[None]:
 
     For the thread that waits for the lanes, not for each of them.
     """
-    with ignoring({"category": UndefinedMetricWarning}, {"module": r"sklearn\."}, long=True):
+    with ignoring({"category": UndefinedMetricWarning}, {"module": r"sklearn\."}):
         yield
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import regularity
 from regularity.recipe import Recipe
 from regularity.study._rule import Trial
-from regularity.study._warnings import ignoring
+from regularity.study._warnings import Together, ignoring
 
 try:
     import fcntl
@@ -328,14 +328,22 @@ def unpacked(value: Mapping[str, Any]) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def quiet_optuna() -> Iterator[None]:
-    """Have Optuna say nothing of what it is used for, and leave its own settings as they were."""
+def _telling_errors_alone() -> Iterator[None]:
     import optuna
 
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with ignoring({"category": optuna.exceptions.ExperimentalWarning}):
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)
+    yield
+    optuna.logging.set_verbosity(before)
+
+
+_QUIET = Together(_telling_errors_alone)
+
+
+@contextlib.contextmanager
+def quiet_optuna() -> Iterator[None]:
+    """Have Optuna say nothing of what it is used for, and leave its own settings as they were."""
+    import optuna
+
+    with _QUIET, ignoring({"category": optuna.exceptions.ExperimentalWarning}):
+        yield

@@ -1,34 +1,45 @@
-"""Warnings that are expected and say nothing to a user: ignored by one thread at a time."""
+"""Warnings that are expected and say nothing to a user."""
 
 import contextlib
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-# Filters are the whole process's: of two threads that set them, as a search and the report that is drawn beside it do,
-# the first to be done would bring back those of before under the other.
-_CHANGING = threading.RLock()
+
+class Together:
+    """A context of the whole process, which threads share: the first to enter sets it up, the last to leave takes it down.
+
+    Each on its own would undo it under the others: a search, and the report that is drawn beside it.
+
+    Args:
+        make: Makes the context.
+    """
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make, self._lock, self._inside, self._context = make, threading.Lock(), 0, None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._context = self._make()
+                self._context.__enter__()
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._context.__exit__(None, None, None)
+
+
+_FILTERS = Together(warnings.catch_warnings)
 
 
 @contextlib.contextmanager
-def ignoring(*filters: Mapping[str, Any], long: bool = False) -> Iterator[None]:
-    """Ignore some warnings.
-
-    Args:
-        *filters: What `warnings.filterwarnings` takes.
-        long: Whether other threads may ignore theirs meanwhile, and be done before: for all of a search, not for a call.
-    """
-    before = warnings.catch_warnings()
-    with contextlib.ExitStack() as changing:
-        changing.enter_context(_CHANGING)
-        before.__enter__()
+def ignoring(*filters: Mapping[str, Any]) -> Iterator[None]:
+    """Ignore some warnings, each as `warnings.filterwarnings` takes it; of threads that do, until the last is done."""
+    with _FILTERS:
         for each in filters:
             warnings.filterwarnings("ignore", **each)
-        if long:
-            changing.close()
-        try:
-            yield
-        finally:
-            with _CHANGING:
-                before.__exit__(None, None, None)
+        yield
