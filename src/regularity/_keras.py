@@ -676,14 +676,18 @@ def is_to_draw_with() -> bool:
 def custom_objects(model: Any) -> dict[str, Any]:
     """Classes and functions that are not Keras's own and that a process must know to load `model`."""
     found = dict(keras.saving.get_custom_objects())
-    parts = [model, *(layer for _, layer in walk(model)), model.optimizer]
-    config = model._compile_config.config
-    parts += keras.tree.flatten([config.get(name) for name in ("loss", "metrics", "weighted_metrics")])
-    for part in parts:
-        kind = part if callable(part) and hasattr(part, "__name__") else type(part)
-        if kind.__module__.partition(".")[0] not in ("keras", "builtins"):
-            found.setdefault(kind.__name__, kind)
+    for kind in not_of_keras(model, "loss", "metrics", "weighted_metrics"):
+        found.setdefault(kind.__name__, kind)
     return found
+
+
+def not_of_keras(model: Any, *compiled: str) -> list[Any]:
+    """Classes and functions that `model`, its optimizer and some of what it was compiled with are made of, and that Keras has not."""
+    config = model._compile_config.config
+    parts = [model, *(layer for _, layer in walk(model)), model.optimizer]
+    parts += keras.tree.flatten([config.get(name) for name in compiled])
+    kinds = [part if callable(part) and hasattr(part, "__name__") else type(part) for part in parts]
+    return list(dict.fromkeys(k for k in kinds if k.__module__.partition(".")[0] not in ("keras", "builtins")))
 
 
 def compiled_loss(model: Any) -> Any:

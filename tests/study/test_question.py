@@ -70,6 +70,43 @@ def test_a_subclassed_model_without_a_configuration_has_a_description():
     assert description(built(4)) != description(built(5))
 
 
+def of_own_code(times=None, loss=None):
+    class Own(layers.Layer):
+        def call(self, x):
+            return x * 2
+
+    class Other(layers.Layer):
+        def call(self, x):
+            return x * 3
+
+    Other.__name__, Other.__qualname__ = Own.__name__, Own.__qualname__
+    Other.call.__qualname__ = Own.call.__qualname__
+    kind = Other if times == 3 else Own
+    model = keras.Sequential([keras.Input((3,)), kind(name="own"), layers.Dense(1, name="last")], name="net")
+
+    def distance(y, shown):
+        return (y - shown) ** 2
+
+    model.compile("adam", loss or distance)
+    return model
+
+
+def test_code_of_ones_own_counts_and_where_it_stands_does_not():
+    def distance(y, shown):
+        return (y - shown) ** 4
+
+    distance.__qualname__ = "of_own_code.<locals>.distance"
+    assert description(of_own_code()) == description(of_own_code())
+    assert description(of_own_code(times=3)) != description(of_own_code())
+    assert description(of_own_code(loss=distance)) != description(of_own_code())
+
+    def again(y, shown):
+        return (y - shown) ** 2
+
+    again.__name__, again.__qualname__ = "distance", "of_own_code.<locals>.distance"
+    assert description(of_own_code(loss=again)) == description(of_own_code())
+
+
 def test_arrays_differ_by_value_shape_and_type():
     ones = np.ones((2, 3), "float32")
     digests = {digest([a]) for a in (ones, ones + 1, ones.T, ones.astype("float64"), "ones", None)}

@@ -60,13 +60,17 @@ def _told(value: Any, depth: int = 0) -> str:
         return f"partial {told([value.func, value.args, value.keywords])}"
     code = getattr(value, "__code__", None)
     if code is not None:
-        text = (
-            f"{value.__module__}.{value.__qualname__} {digest([repr((code.co_code, code.co_consts, code.co_names))])}"
-        )
+        text = f"{value.__module__}.{value.__qualname__} {digest([_code(code)])}"
         return " ".join([text, *map(told, _held(value))])
     if callable(value) and hasattr(value, "__dict__"):
         return f"{type(value).__qualname__} {told(vars(value))}"
     return repr(value)
+
+
+def _code(code: Any) -> str:
+    """What some code does, wherever it stands."""
+    constants = [_code(part) if hasattr(part, "co_code") else repr(part) for part in code.co_consts]
+    return repr((code.co_code, constants, code.co_names))
 
 
 def _held(function: Any) -> list[Any]:
@@ -104,10 +108,23 @@ def description(model: Any) -> str:
     ]
     loss, config = _keras.compiled_loss(model), model._compile_config.config
     training = (_config(model.optimizer), _config(loss), config.get("loss_weights"))
-    whole = [layers, _config(model), training]
+    own = [_code_of(kind) for kind in _keras.not_of_keras(model, "loss")]
+    whole = [layers, _config(model), training, own]
     numbers = {name: f"#{number}" for number, name in enumerate(dict.fromkeys(_names(whole)))}
     text = json.dumps(_renamed(whole, numbers), default=repr, sort_keys=True)
     return _without_addresses(text)
+
+
+def _code_of(kind: Any) -> list[str]:
+    """What a function of the user's does, or the methods of a class; of Regularity's a version says that."""
+    if not isinstance(kind, type):
+        return [_told(kind)]
+    bases = [
+        base for base in kind.__mro__ if base.__module__.partition(".")[0] not in ("keras", "builtins", "regularity")
+    ]
+    methods = {f"{base.__qualname__}.{name}": part for base in bases for name, part in vars(base).items()}
+    functions = {name: getattr(part, "__func__", getattr(part, "fget", part)) for name, part in methods.items()}
+    return [f"{name} {_told(part)}" for name, part in sorted(functions.items()) if hasattr(part, "__code__")]
 
 
 def _config(thing: Any) -> Any:
