@@ -331,6 +331,18 @@ def test_groups_reach_the_folds_of_a_path():
     assert path.table.equals(listed.table)
 
 
+@pytest.mark.parametrize(
+    "folds", [KFold(4), [(np.arange(10, ROWS), np.arange(10)), (np.arange(40), np.arange(40, ROWS))]]
+)
+@pytest.mark.filterwarnings("ignore:The groups parameter is ignored")
+def test_folds_that_tear_a_group_are_refused(folds):
+    x, y = numbers()
+    with pytest.raises(
+        ValueError, match=r"Expected no group on both sides of a fold. Received: fold 0 with rows of \d+ in both"
+    ):
+        splits_of(regressor(), x, y, folds=folds, groups=np.arange(ROWS) % 7)
+
+
 def test_splitter_sees_the_targets():
     x, y = numbers()
 
