@@ -202,6 +202,15 @@ def test_few_rows_are_held_out_in_fewer_folds(rows):
     assert np.isfinite(estimator.predict(x)).all()
 
 
+def test_groups_are_in_no_two_folds_and_seeds_are_members(iris):
+    _, x, y = iris
+    groups = np.arange(len(x)) // 5
+    fitted = RegularizedClassifier(**QUICK | {"seeds": 2, "folds": 3}).fit(x, y, groups=groups)
+    folds = fitted.study_._settled.design.folds
+    assert sum(len(np.unique(groups[rows])) for rows in folds) == len(np.unique(groups))
+    assert fitted.study_.table["members"].min() == 2 * len(folds)
+
+
 def test_a_class_of_one_row_and_columns_that_never_change():
     x = np.ones((20, 2))
     estimator = RegularizedClassifier(**QUICK | {"epochs": 2}).fit(x, ["rare"] + ["one", "two"] * 9 + ["two"])

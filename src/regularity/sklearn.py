@@ -48,7 +48,14 @@ class _Regularized(BaseEstimator):
     verbose: bool | int
 
     def _search(
-        self, model: Any, x: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None, score: Any, most_folds: int
+        self,
+        model: Any,
+        x: np.ndarray,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None,
+        groups: Any,
+        score: Any,
+        most_folds: int,
     ) -> None:
         """Search, and keep what predicts."""
         import optuna
@@ -62,7 +69,7 @@ class _Regularized(BaseEstimator):
         storage = optuna.storages.InMemoryStorage() if self.storage is None else self.storage
         self.study_ = rg.search(
             model, x, y, self.techniques, trials, self.budget, folds=folds, epochs=self.epochs, seeds=self.seeds,
-            batch_size=self.batch_size, score=score, sample_weight=sample_weight, storage=storage, name=self.name, engine=self.engine, live=self.live, verbose=self.verbose,
+            batch_size=self.batch_size, score=score, groups=groups, sample_weight=sample_weight, storage=storage, name=self.name, engine=self.engine, live=self.live, verbose=self.verbose,
             trial_callbacks=self.trial_callbacks, seed=self._seed(),
         )  # fmt: skip
         self._take_model()
@@ -145,7 +152,7 @@ class _Regularized(BaseEstimator):
             self.preprocessor_ = numeric
         else:
             encoder = OneHotEncoder(
-                handle_unknown="infrequent_if_exist", max_categories=_CATEGORIES, sparse_output=False
+                handle_unknown="infrequent_if_exist", max_categories=_CATEGORIES + 1, sparse_output=False
             )
             self.preprocessor_ = ColumnTransformer(
                 [
@@ -369,13 +376,14 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "RegularizedClassifier":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> "RegularizedClassifier":
         """Search, and train what predicts.
 
         Args:
             X: Numbers of (rows, columns), or a data frame of pandas; NaN is missing.
             y: A class for each row, of (rows,).
             sample_weight: A weight for each row in training, from 0, of (rows,).
+            groups: A group for each row, of (rows,): none is in two folds.
 
         Returns:
             Itself.
@@ -399,7 +407,7 @@ class RegularizedClassifier(ClassifierMixin, _Regularized):
             weight = of_class if weight is None else weight * of_class
         x = self._preprocess(X)
         model = self._network(x.shape[1], len(self.classes_), "softmax", "sparse_categorical_crossentropy")
-        self._search(model, x, encoder.transform(y), weight, self.scoring, len(x))
+        self._search(model, x, encoder.transform(y), weight, groups, self.scoring, len(x))
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -513,13 +521,14 @@ class RegularizedRegressor(RegressorMixin, _Regularized):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "RegularizedRegressor":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> "RegularizedRegressor":
         """Search, and train what predicts.
 
         Args:
             X: Numbers of (rows, columns), or a data frame of pandas; NaN is missing.
             y: Numbers of (rows,) or (rows, targets).
             sample_weight: A weight for each row in training, from 0, of (rows,).
+            groups: A group for each row, of (rows,): none is in two folds.
 
         Returns:
             Itself.
@@ -545,7 +554,7 @@ class RegularizedRegressor(RegressorMixin, _Regularized):
         if known and score not in ("r2", "explained_variance"):  # those are the same of standardised targets
             score = _AsGiven(score, self._scaler)
         y = np.asarray(self._scaler.transform(targets), "float32")
-        self._search(model, x, y, weight, score, len(x) // 2)
+        self._search(model, x, y, weight, groups, score, len(x) // 2)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
