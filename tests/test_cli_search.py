@@ -82,6 +82,17 @@ def test_search_saves_what_it_found_and_resume_goes_on_by_its_name(run):
     assert "5 trials in regularity/net.v2.db" in out
 
 
+@pytest.mark.filterwarnings("ignore:The search took")
+def test_more_candidates_than_there_was_time_for_and_more_members(run):
+    asked = [*SMALL[2:], "--budget", "1s", "--seeds", "2", "--quiet"]
+    assert run("search", "net.v2.keras", "data.npz", *asked)[0] == 0
+    first = as_json(run("resume", "net.v2", "--json"))
+    # two folds with two seeds, and more where they lead
+    assert {trial["members"] % 4 for trial in first["table"]} == {0}
+    many = len(first["table"]) + 3
+    assert len(as_json(run("resume", "net.v2", "--trials", str(many), "--json"))["table"]) == many
+
+
 def test_report_of_a_study_is_written_beside_it_or_later(run):
     code, out, _ = run("search", "net.v2.keras", "data.npz", *SMALL, "--report", "first.html", "--quiet")
     assert (code, "report: first.html" in out) == (0, True)

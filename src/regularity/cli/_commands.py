@@ -258,8 +258,10 @@ def resume(
     study: Annotated[
         str, typer.Argument(help="The name of a study that `regularity search` began, its file, or its URL.")
     ],
-    trials: Annotated[int | None, typer.Option("--trials", min=2, help="More candidates than were asked for.")] = None,
-    budget: Annotated[str | None, typer.Option("--budget", help="More time in all than was given.")] = None,
+    trials: Annotated[
+        int | None, typer.Option("--trials", min=2, help="How many candidates in all, in place of what was asked.")
+    ] = None,
+    budget: Annotated[str | None, typer.Option("--budget", help="Time in all, in place of what was asked.")] = None,
     storage: Annotated[
         str | None, typer.Option("--storage", help="The URL or the file that the study with this name is in.")
     ] = None,
@@ -455,6 +457,8 @@ def main() -> None:
             _fail("interrupted", _INTERRUPTED)
         sys.exit(code)
     except Wrong as error:
+        if os.environ.get("REGULARITY_DEBUG") and error.__cause__ is not None:
+            raise
         _fail(str(error), 2)
     except Interrupted as error:
         _fail(str(error), _INTERRUPTED)

@@ -67,6 +67,7 @@ def load_model(file: Path) -> Any:
     if not _is_file(file):
         raise Wrong(f"No such file: {file}. Expected a model that Keras saved, as .keras.")
     import warnings
+    import zipfile
 
     import keras
 
@@ -77,7 +78,12 @@ def load_model(file: Path) -> Any:
             warnings.filterwarnings("ignore", message="Skipping variable loading for optimizer")
             return keras.saving.load_model(file)
     except Exception as error:  # Keras raises anything here, from zipfile's errors to TypeError
-        raise Wrong(f"{file} does not load as a Keras model: {' '.join(str(error).split())[:300]}") from error
+        own = (
+            "Models with classes, functions or lambdas of your own are for Python, as rg.search(...): "
+            if zipfile.is_zipfile(file)
+            else ""
+        )
+        raise Wrong(f"{file} does not load as a Keras model. {own}{' '.join(str(error).split())[:300]}") from error
 
 
 def read_rows(file: Path, target: str) -> tuple[Any, "np.ndarray"]:

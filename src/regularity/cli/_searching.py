@@ -76,16 +76,23 @@ def search_again(
     outputs: Outputs,
     instead: dict[str, Any],
 ) -> None:
-    """The search that began a study, with some of what was asked then replaced where it is not None."""
+    """The search that began a study, with some of what was asked then replaced where it is not None.
+
+    How many candidates or how much time there is to be takes the place of both: what was asked may have ended it.
+    """
     from regularity.study._store import asked_of
 
     storage, study = _kept(study, storage)
     asked = asked_of(storage, study)
     if asked is None:
         raise Wrong(
-            f"The study {study!r} was begun from Python. Run the same rg.search(...) again: it goes on where it stopped."
+            f"The study {study!r} was begun from Python. Run the same rg.search(...) again: it goes on where it stopped, and what it "
+            "returns has a report(...)."
         )
-    asked |= {key: value for key, value in instead.items() if value is not None}
+    instead = {key: value for key, value in instead.items() if value is not None}
+    if "trials" in instead or "budget" in instead:
+        asked |= {"trials": None, "budget": None}
+    asked |= instead
     engine = where["engine"] or asked.get("engine", Engine.local.value)
     search_as_asked(asked, storage, study, where | {"engine": engine}, outputs)
 
@@ -203,7 +210,7 @@ def _with_model(asked: dict[str, Any]) -> Callable[..., tuple[Any, Callable[[Pat
     model, x, y = load_with_rows(Path(asked["model"]), Path(asked["data"]), asked["target"])
     import regularity as rg
 
-    options = {key: asked[key] for key in (*_SHARED, "score", "init", "seed")}
+    options = {key: asked.get(key) for key in (*_SHARED, "score", "init", "seed")}
 
     def search(**where: Any) -> tuple[Any, Callable[[Path, bool], Any]]:
         found = rg.search(model, x, y, _keys(asked["techniques"]), **options, **where)
@@ -236,7 +243,7 @@ def _with_table(asked: dict[str, Any]) -> Callable[..., tuple[Any, Callable[[Pat
 
     estimator = (rg.sklearn.RegularizedClassifier if classes else rg.sklearn.RegularizedRegressor)(
         techniques=_keys(asked["techniques"]), scoring=asked["score"], random_state=asked["seed"],
-        **{key: asked[key] for key in _SHARED},
+        **{key: asked.get(key) for key in _SHARED},
     )  # fmt: skip
 
     def search(**where: Any) -> tuple[Any, Callable[[Path, bool], Any]]:
