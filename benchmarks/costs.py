@@ -1,7 +1,11 @@
-"""What each technique adds to a training step in a population, beside what it declares. `python -m benchmarks.costs` prints JSON."""
+"""What each technique adds to a training step in a population, beside what it declares. `python -m benchmarks.costs` prints JSON.
+
+Names with `+` between are techniques in one step.
+"""
 
 import argparse
 import json
+import math
 import sys
 from typing import Any
 
@@ -11,7 +15,8 @@ from benchmarks.engine import MANY, timed
 from benchmarks.problem import BATCH, CLASSES, Rows, rows
 
 MEMBERS = 64
-
+# What stands in the forward pass, the backward pass and the batch is compiled as one, and may be computed several times.
+TOGETHER = "mixup+input_noise+swap_noise+dropout+label_smoothing+l1+weight_decay+max_norm"
 
 # What has no place in a dense net, or was made for images or sequences, and the net that it is timed in.
 NETS = {
@@ -84,20 +89,22 @@ def compare(epochs: int, repeats: int, names: list[str]) -> list[dict[str, Any]]
         run(1)  # compiles
         return run
 
-    names = names or list(rg.techniques())
-    made = {net: plain(net) for net in {NETS.get(name, "dense") for name in names}}
+    names = names or [*rg.techniques(), TOGETHER]
+    nets = {name: next((NETS[part] for part in name.split("+") if part in NETS), "dense") for name in names}
+    made = {net: plain(net) for net in set(nets.values())}
     without = {net: ready(*made[net], {}) for net in made}
     found = []
     for name in names:
-        technique, net = rg.techniques()[name], NETS.get(name, "dense")
+        techniques, net = [rg.techniques()[part] for part in name.split("+")], nets[name]
         model, train = made[net]
-        beside = ready(model, train, {name: strength_of(technique)})
+        beside = ready(model, train, {technique.name: strength_of(technique) for technique in techniques})
         passes = max(1, epochs // SLOW.get(net, 1))
         times = [(timed(without[net], passes), timed(beside, passes)) for _ in range(repeats)]
         steps = passes * (len(train.x) // BATCH) * MEMBERS
         microseconds = float(np.median([a for a, _ in times])) / steps * 1e6
         ratio = float(np.median([b / a for a, b in times]))
-        found.append({"technique": name, "net": net, "plain": microseconds, "ratio": ratio, "declared": technique.cost})
+        declared = math.prod(technique.cost for technique in techniques)
+        found.append({"technique": name, "net": net, "plain": microseconds, "ratio": ratio, "declared": declared})
         print(f"{name}: {ratio:.2f} of {microseconds:.1f}", file=sys.stderr, flush=True)
     return found
 
