@@ -12,8 +12,13 @@ import numpy as np
 import pytest
 
 import regularity as rg
+from regularity.data import Data
 from regularity.population import _calibration, _lanes
 from regularity.population._compiling import compile_with, compiler_options, without_collecting
+from regularity.population._tasks import Plan, Task
+from regularity.population._train import Trainer, strengths_for
+from regularity.recipe import sites_of
+from regularity.recipe._recipe import schedules_of
 
 X = np.random.default_rng(0).normal(size=(160, 6)).astype("float32")
 Y = np.arange(160) % networks.CLASSES
@@ -35,6 +40,17 @@ def test_xla_tries_harder_where_more_is_computed() -> None:
     assert levels == [0, 0, 1, 1]
     assert emitters == [False, False, False, True]
     assert compiler_options(SimpleNamespace(platform="gpu"), traced(1), 1) is None
+
+
+def test_a_loop_of_no_set_length_counts_as_often_as_it_may_pass() -> None:
+    def run(x: jax.Array, steps: jax.Array) -> jax.Array:
+        return jax.lax.fori_loop(0, steps, lambda _, x: x * 2.0, x)
+
+    jaxpr = jax.jit(run).trace(jnp.ones(1000), jnp.int32(1)).jaxpr
+    assert [compiler_options(CPU, jaxpr, calls, 1000) for calls in (1, 1000)] == [
+        compiler_options(CPU, traced(1000), calls) for calls in (1, 1000)
+    ]
+    assert compiler_options(CPU, jaxpr, 1) == compiler_options(CPU, traced(1000), 100_000)  # who knows how often
 
 
 def test_an_option_that_xla_does_not_know_is_left_out() -> None:
@@ -79,7 +95,7 @@ def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How often a program is called, as XLA is told of each that is compiled."""
     asked: list[int] = []
 
-    def options(device: object, traced: object, calls: int) -> None:
+    def options(device: object, traced: object, calls: int, passes: int | None) -> None:
         asked.append(calls)
 
     monkeypatch.setattr(_lanes, "compiler_options", options)
@@ -108,3 +124,39 @@ def test_the_trial_of_chunks_compiles_for_the_whole_run(
     rg.train(networks.dense(), X, Y, seeds=64, epochs=5, batch_size=16)
     assert asked_for.count(64 * 5 * 160 // 16) == 3  # a program for each size that was tried: 8, 32 and 64 members
     assert min(json.loads((tmp_path / "regularity" / "chunks.json").read_text()).values()) >= 1
+
+
+def test_epochs_of_two_lengths_are_trained_by_one_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As each by a program of its own: averages and a scheduled strength count the steps that are."""
+    model = networks.dense()
+    recipe = rg.Recipe({"dropout": {"strength": 0.3, "schedule": "linear"}, "ema": 0.9})
+    data, steps = Data(X, Y), []
+    compiled = _lanes.Lanes.compiled
+
+    def noted(self: _lanes.Lanes, name: str, device: object, *arguments: object, donate: bool = False):
+        future = compiled(self, name, device, *arguments, donate=donate)
+        if name == "advance":
+            steps.append((arguments[3].shape[0], future))
+        return future
+
+    monkeypatch.setattr(_lanes.Lanes, "compiled", noted)
+
+    def trained(longest: int | None) -> list[list[np.ndarray]]:
+        steps.clear()
+        trainer = Trainer(model, Plan(data, 8, full_steps=True, longest=longest, chunk=2), 2)
+        sites = sites_of(model)
+        (strengths,) = strengths_for(model, sites, [recipe])
+        schedules = schedules_of(recipe, sites, model)
+        found = []
+        for rows in (len(X) // 2, len(X)):
+            tasks = [Task(strengths, seed, 3, rows=np.arange(rows), schedules=schedules) for seed in range(2)]
+            found += [outcome.weights for outcome in trainer.train(tasks, 0)]
+        return found
+
+    expected = trained(None)
+    assert len({future for _, future in steps}) == 2
+    found = trained(len(X))
+    assert len({future for _, future in steps}) == 1
+    for of_own, of_one in zip(expected, found, strict=True):
+        for a, b in zip(of_own, of_one, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

@@ -50,14 +50,21 @@ def test_rings_come_again_with_other_seeds():
 
 @pytest.mark.parametrize("splits", [splits_of(KFold(5)), splits_of(KFold(3)), splits_of(KFold(2))[:1]])
 def test_seeds_repeat_the_training_sets_of_a_ring(splits):
-    once, twice = design_of(splits, 0, seeds=1), design_of(splits, 0, seeds=2)
+    seeds = 2 if len(splits) == 1 else 1
+    once, twice = design_of(splits, 0, seeds=seeds), design_of(splits, 0, seeds=2 * seeds)
+    assert (once.seeds, twice.seeds) == (seeds, 2 * seeds)
     rings = range(2 * len(once.rings))
     for ring in rings:
         first, second = np.split(np.array(twice.ring(ring), object), 2)
         for cells in (first, second):
             assert all((a[0] == b.rows).all() and a[1] == b.held for a, b in zip(cells, once.ring(ring), strict=True))
-    seeds = [(cell.held, tuple(cell.rows), cell.seed) for ring in rings for cell in twice.ring(ring)]
-    assert len(set(seeds)) == len(seeds)
+    cells = [(cell.held, tuple(cell.rows), cell.seed) for ring in rings for cell in twice.ring(ring)]
+    assert len(set(cells)) == len(cells)
+
+
+def test_one_seed_on_one_training_set_says_nothing_of_its_luck():
+    with pytest.raises(ValueError, match=r"at least two with `validation_data`.*Received: seeds=1"):
+        design_of(splits_of(KFold(2))[:1], 0, seeds=1)
 
 
 def test_groups_stay_together():

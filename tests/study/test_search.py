@@ -731,7 +731,11 @@ def test_the_time_of_judging_is_reckoned_by_how_long_candidates_train_at_their_b
     """Not by the longest training: a budget would be half unused where all are best after few epochs."""
     from regularity.study import _search
 
-    judge, reckoned, room = _search._Search.judge, [], []
+    judge, train, reckoned, room, submitted = _search._Search.judge, _search._Search._train, [], [], []
+
+    def trained(self, tasks, pool):
+        submitted.append(tasks)
+        return train(self, tasks, pool)
 
     def judged(self, pool):
         reckoned.append((self._judging(3), self.pace.seconds, self.pace.compiling, self.choosing))
@@ -739,17 +743,21 @@ def test_the_time_of_judging_is_reckoned_by_how_long_candidates_train_at_their_b
         return judge(self, pool)
 
     monkeypatch.setattr(_search._Search, "judge", judged)
+    monkeypatch.setattr(_search._Search, "_train", trained)
     study = searched(epochs=12, trials=4)
     curves = [trial.curves[:5, ..., 0].mean((0, 2)) for trial in study._found.trials]
     best = [best_epoch(curve, False) + 1 for curve in curves]
     ((seconds, pace, compiling, choosing),) = reckoned
-    design = study._settled.design  # judged members train on four of the five folds, the candidates' on three
-    more = max(len(cell.rows) for cell in design.outer) / max(len(cell.rows) for cell in design.rings[0])
-    assert more == pytest.approx(4 / 3, rel=0.05)
+    # judged members train on four of the five folds and are read on one, candidates' on three and two; a row that trains
+    # counts as three that are read
+    more = (3 * 4 + 1) / (3 * 3 + 2)
     ((size, lanes),) = room
-    rounds = _search._rounds([best[0]] * 30 + [max(best)] * 30, size, lanes)
-    assert 60 <= -(-60 // size) * size <= lanes * size * rounds  # chunks and lanes that are not full take as long
-    assert seconds == pytest.approx(size * lanes * rounds * more * pace + 0.5 * compiling + 6 * choosing)
+    rounds = _search._rounds([best[0]] * 15 + [max(best)] * 30, size, lanes)  # plain is the model as given
+    assert 45 <= -(-45 // size) * size <= lanes * size * rounds  # chunks and lanes that are not full take as long
+    assert seconds == pytest.approx(
+        size * lanes * rounds * more * pace + _search._COMPILED_AGAIN * compiling + 6 * choosing, rel=0.02
+    )
+    assert 15 <= len(submitted[-1]) <= 45
 
 
 @pytest.mark.parametrize(

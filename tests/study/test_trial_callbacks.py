@@ -43,6 +43,13 @@ def test_one_that_fails_warns_and_the_search_goes_on():
     assert len(study.table) == 10
 
 
+def test_one_that_stops_the_study_ends_the_search():
+    enough = optuna.study.MaxTrialsCallback(4, states=None)
+    study = searched(trials=200, trial_callbacks=[enough])
+    assert 4 <= len(study.table) < 200
+    assert study.verdict in ("helps", "not separable")
+
+
 def test_one_that_fails_twice_in_a_row_is_told_no_more():
     told = []
 

@@ -33,17 +33,18 @@ def without_collecting() -> Iterator[None]:
             gc.enable()
 
 
-def compiler_options(device: Any, traced: Any, calls: int) -> dict[str, Any] | None:
+def compiler_options(device: Any, traced: Any, calls: int, passes: int | None = None) -> dict[str, Any] | None:
     """The options for a program that is called so often.
 
     Args:
         device: What it runs on.
         traced: Its jaxpr.
         calls: How often it will run, about.
+        passes: How often a loop of no set length of its own does, if that is known.
     """
     if device.platform != "cpu":
         return None
-    numbers = _computed(traced.jaxpr) * calls
+    numbers = _computed(traced.jaxpr, passes) * calls
     return _SOONEST if numbers < _LITTLE else _SOON if numbers < _MUCH else _OPTIONS
 
 
@@ -63,15 +64,18 @@ def compile_with(lowered: Any, options: dict[str, Any] | None) -> Any:
             options = known
 
 
-def _computed(jaxpr: Any) -> float:
+def _computed(jaxpr: Any, passes: int | None = None) -> float:
     """How many numbers a traced program puts out, in all its operations."""
     total = 0.0
     for equation in jaxpr.eqns:
+        often = equation.params.get("length", 1)
         if equation.primitive.name == "while":
-            return float("inf")  # who knows how often
+            if passes is None:
+                return float("inf")  # who knows how often
+            often = passes
         inner = [v for v in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr) if _is_jaxpr(v)]
         if inner:
-            total += equation.params.get("length", 1) * sum(_computed(getattr(j, "jaxpr", j)) for j in inner)
+            total += often * sum(_computed(getattr(j, "jaxpr", j)) for j in inner)
         else:
             total += sum(getattr(v.aval, "size", 0) for v in equation.outvars)
     return total

@@ -185,7 +185,9 @@ class Lanes:
                 with jax.default_device(device), without_collecting():
                     traced = function.trace(*arguments)
                     lowered = traced.lower()
-                options = compiler_options(device, traced.jaxpr, self._calls)
+                # a loop whose length is an argument passes through all that there is room for, at most
+                passes = arguments[3].shape[0] if name == "advance" else None
+                options = compiler_options(device, traced.jaxpr, self._calls, passes)
                 self._programs[key] = self._compilers.submit(compile_with, lowered, options)
             return self._programs[key]
 
@@ -280,7 +282,11 @@ class RowLanes(Lanes):
             order, tail = self._order(queued.tasks, epoch, longest, per_member)
             before, done = chunk.judged, chunk.done
             in_steps = len(order) > 0  # what they make may be written over; what the epoch began with may not
-            state = self.call("advance", device, chunk.state, shared, data, order) if in_steps else chunk.state
+            state = (
+                self.call("advance", device, chunk.state, shared, data, *self._with_room(order))
+                if in_steps
+                else chunk.state
+            )
             state, report = self.call("finish", device, state, shared, data, tail, donate=in_steps)
             self.end_epoch(chunk, state, report)
             if self.program.restates:
@@ -308,7 +314,7 @@ class RowLanes(Lanes):
         data = self.place("data", self.plan.data.batch(), device)
         order, tail = self._order(tasks, 0, longest, per_member)
         if len(order):
-            self.compiled("advance", device, state, shared, data, order)
+            self.compiled("advance", device, state, shared, data, *self._with_room(order))
         self.compiled("finish", device, state, shared, data, tail, donate=len(order) > 0)
         if self.plan.validation is not None:
             self.compiled("validate", device, *self.validation(state, device))
@@ -344,6 +350,14 @@ class RowLanes(Lanes):
         rows = np.stack(orders).astype("int32")  # (members, rows)
         in_steps = rows[:, :full].reshape(len(tasks), steps, self.plan.batch_size)
         return np.ascontiguousarray(in_steps.swapaxes(0, 1)), rows[None, :, full:]
+
+    def _with_room(self, order: np.ndarray) -> tuple[np.ndarray] | tuple[np.ndarray, np.int32]:
+        """The steps of an epoch as `advance` takes them: with room for those of the longest epoch, and how many they are."""
+        if self.plan.longest is None:
+            return (order,)
+        room = np.zeros((-(-self.plan.longest // self.plan.batch_size), *order.shape[1:]), order.dtype)
+        room[: len(order)] = order
+        return room, np.int32(len(order))
 
     def _outputs(self, chunk: Chunk, data: Any, rows: np.ndarray) -> Any:
         """What a chunk's members put out for the rows of a read, of (members, rows, ...)."""

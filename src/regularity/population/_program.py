@@ -9,7 +9,7 @@ What no step changes and no member has of its own (a frozen backbone) is shared,
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -226,7 +226,7 @@ class Program:
 
     # -- pure functions of a chunk, to be compiled -----------------------------------------------------------------
 
-    def advance(self, state: State, shared: Any, data: Any, order: jax.Array) -> State:
+    def advance(self, state: State, shared: Any, data: Any, order: jax.Array, steps: jax.Array | None = None) -> State:
         """Train the given steps.
 
         Args:
@@ -234,9 +234,13 @@ class Program:
             shared: What all members share.
             data: The rows as `train_step` takes them, shared by all.
             order: Rows of each step, of (steps, members, batch), or (steps, batch) where all members share them.
+            steps: How many of these to train, where it is not all: what is compiled once trains epochs of other lengths too.
         """
         axes = (0, None, None, 0 if order.ndim == 3 else None)
         step = self._batched(self._step, axes, _members(state))
+        if steps is not None:
+            rows = partial(jax.lax.dynamic_index_in_dim, order, keepdims=False)
+            return jax.lax.fori_loop(0, steps, lambda i, s: step(s, shared, data, rows(i)), state)
         return jax.lax.scan(lambda s, rows: (step(s, shared, data, rows), None), state, order)[0]
 
     def finish(self, state: State, shared: Any, data: Any, order: jax.Array) -> tuple[State, Epoch]:

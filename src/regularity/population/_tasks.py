@@ -99,6 +99,8 @@ class Plan:
         calls: About how often a program is called, by which XLA is told how hard to try: the same in all runs that are to be
             equal to the bit; None counts a run's own.
         full_steps: Whether an epoch ends with a full step, some rows coming twice: half as much to compile.
+        longest: Rows of the longest epoch there will be, so that shorter ones are trained by the same program; None compiles
+            one for each length.
         checkpoints: A folder for what is in training, or None to lose it when the process is killed.
     """
 
@@ -114,6 +116,7 @@ class Plan:
     epochs: int | None = None
     calls: int | None = None
     full_steps: bool = False
+    longest: int | None = None
     checkpoints: Path | None = None
 
 

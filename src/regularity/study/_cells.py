@@ -3,7 +3,7 @@
 A *cell* is one training set with the folds it leaves out. With K folds a cell leaves out two of them: the model is
 scored on each. What is chosen for fold k by cells that leave out k, from scores on their *other* fold, has never seen
 fold k, neither in training nor in choosing: nested folds, at hardly more than the price of plain ones. The pairs come
-in rings, {i, i+1} first, then {i, i+2}: each ring scores every fold twice.
+in rings, {i, i+1} first, then {i, i+2}: each ring scores every fold twice, with each seed.
 """
 
 from dataclasses import dataclass
@@ -54,10 +54,11 @@ class Design:
     def ring(self, number: int) -> list[Cell]:
         """The cells of a ring, counted on past the last one."""
         again, which = divmod(number, len(self.rings))
-        return [cell._replace(seed=cell.seed + again * self._seeds) for cell in self.rings[which]]
+        return [cell._replace(seed=cell.seed + again * self.seeds) for cell in self.rings[which]]
 
     @property
-    def _seeds(self) -> int:
+    def seeds(self) -> int:
+        """How many members of a candidate a ring has on the same rows."""
         return 1 + max(cell.seed for ring in self.rings for cell in ring)
 
     def views(self, rings: int, without: int | None) -> list[tuple[int, int, int]]:
@@ -113,7 +114,7 @@ def design_of(
         seeds: Members of a candidate on each training set; None for one, or three where there is but one training set.
 
     Raises:
-        ValueError: If a single split holds out less than 2 rows.
+        ValueError: If a single split holds out less than 2 rows, or is to have a single seed.
     """
     if len(splits) == 1:
         rows, held = splits[0]
@@ -121,6 +122,11 @@ def design_of(
             raise ValueError(
                 "Expected at least 2 rows of `validation_data`: what is chosen by some of them is judged on the others. "
                 f"Received: {len(held)}"
+            )
+        if seeds == 1:
+            raise ValueError(
+                "Invalid value received for argument `seeds`. Expected at least two with `validation_data`, to know how lucky a "
+                "seed is. Received: seeds=1"
             )
         parts = _parted(held, seed, None if classes is None else classes[held])
         every = tuple(range(len(parts)))

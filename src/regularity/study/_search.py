@@ -36,7 +36,7 @@ from regularity.population._train import (
 from regularity.population._worker import call_elsewhere
 from regularity.recipe import Recipe, sites_of
 from regularity.recipe._writing import has_auto_name
-from regularity.study._cells import design_of
+from regularity.study._cells import Cell, design_of
 from regularity.study._folds import checked_seed, data_and_splits
 from regularity.study._members import Members
 from regularity.study._pruning import Stop
@@ -77,6 +77,7 @@ _RINGS = 4  # that a leader gets at most
 _JUDGED_SEEDS = 3
 _JUDGED_SEEDS_OF_ONE = 5  # where there is one training set, whose seeds are all that tells how lucky they are,
 _AVERAGED = 3  # and so many at least: as many as are averaged
+_COMPILED_AGAIN = 0.2  # share of what compiled at first that judging compiles anew: it reads other rows
 _RESERVE = 0.4  # share of a budget that is at most left for race and judging
 _LOOKING = 0.1  # and for each look at how long to train
 _OVERRUN, _MOMENT = 1.1, 1.0  # what share of its budget, and how many seconds more, a search may take without a word
@@ -126,12 +127,12 @@ def search(
         epochs: How long members train; how many epochs a candidate gets is then read off its mean curve. By default that is
             found: three times as long as is best for the model as given in 10, 20 or 50 epochs, and longer where the best
             candidates need it; at most 150, and where a budget is short 50.
-        seeds: How many members of each candidate train on the same rows, from 1; by default one, and with `validation_data`
-            three. Whatever it is, leaders get more, and networks of three seeds, or five, judge what is chosen.
+        seeds: How many members of each candidate train on the same rows; by default one, and with `validation_data`, where it
+            is from 2, three. If there is time leaders get more, and networks of three seeds, or five, judge what is chosen.
         score: A name or scorer of scikit-learn, or `loss`; by default as in `rg.path`.
-        groups: Group of each row; no group is in two folds. Not beside `validation_data`.
+        groups: Group of each row; no group is on both sides of a fold. Not beside `validation_data`.
         batch_size: Rows of a step, from 1.
-        validation_data: Held-out rows in place of folds, `(x, y)` or a stream; at least two rows.
+        validation_data: Held-out rows in place of folds, `(x, y)` or a stream; at least two rows. `Study.model` trains on them too.
         init: `fresh` or `keep`, as in `rg.train`.
         sample_weight: Weights of (rows,) in training; scores count every row once.
         class_weight: Mapping from class to weight, or `balanced`, likewise; fits a `score` that counts classes alike.
@@ -201,6 +202,7 @@ def search(
         calls=(epochs or _LOOKED[-1]) * -(-(count or _EXPECTED) * len(design.rings[0]) // 16),
         epochs=epochs or _LOOKED[-1],
         full_steps=True,
+        longest=max(len(cell.rows) for cells in (design.outer, *design.rings) for cell in cells),
     )
     question = {
         "data": digest(keras.tree.flatten((data.x, data.y, data.sample_weight))),
@@ -209,7 +211,7 @@ def search(
         "score": f"{scorer(score, judge.name)}{'' if beside is None else f' and {beside.name}'}",
         "techniques": repr(space),
         "epochs": "found" if epochs is None else str(epochs),
-        "seeds": "usual" if seeds is None else str(seeds),
+        "seeds": str(design.seeds),
         "batch_size": str(batch_size),
         "init": init,
         "seed": str(seed),
@@ -239,6 +241,7 @@ def search(
                 before = store.trials()
                 found = call_elsewhere(model, _search_here, (settled, storage, name), watch.take)
                 store.reread()
+                store.study.stop = lambda: None  # it is over
                 for trial in found.trials:
                     if trial.number not in before:
                         _tell_others(listeners, store, trial, len(design.rings[0]))
@@ -247,10 +250,14 @@ def search(
                 page.finish(study)
         took = store.noted("seconds")
     if seconds is not None and took != before_this and took > _OVERRUN * seconds + _MOMENT:
+        less = (
+            [f"fewer `epochs` than {found.epochs}"] * (found.epochs > 1)
+            + ["fewer `folds`"] * (len(design.outer) > 1)
+            + ["fewer `seeds`"] * (design.seeds > 1)
+        )
         warnings.warn(
             f"The search took {took:.3g} seconds instead of {seconds:.3g}: the candidates that were begun and the judging took "
-            f"longer than was left. With fewer `epochs` than {found.epochs} or fewer `folds`, larger batches or a longer `budget` "
-            "there is time for more.",
+            f"longer than was left. With {', '.join([*less, 'larger batches'])} or a longer `budget` there is time for more.",
             stacklevel=2,
         )
     return study
@@ -309,7 +316,9 @@ class _Search:
         self.pace = Pace()
         self.exhausted = False
         self.choosing = 0.0  # seconds to see once how all stand
-        self.best_epochs: list[int] = []  # of each candidate, by its first members
+        self.best_epochs: list[
+            tuple[float, int]
+        ] = []  # of each candidate its score and at which epoch, by its first members
         self.told: list[tuple[float, int]] = []  # their scores, and how many epochs are as good as these
         # how long candidates train, at first and at most; 0 before it is known
         self.epochs = self.epochs_at_first = self.most_epochs = settled.epochs or 0
@@ -323,6 +332,7 @@ class _Search:
             self.mirror = optuna.create_study(
                 direction="maximize", sampler=sampler, pruner=settled.pruner or optuna.pruners.NopPruner()
             )
+        store.study.stop = self._stop_asking  # what a callback of Optuna's calls when there are enough
         self.prunes = settled.pruner is not None
         self.mirror.stop = (
             self._stop_asking
@@ -363,6 +373,7 @@ class _Search:
         if self.store.noted("epochs") is None:
             self.store.note("epochs", self._best_of_given(pool))
         best, pace = self.store.noted("epochs")
+        self.pace = Pace(self.pace.compiling, pace)
         self.most_epochs = _MOST_EPOCHS
         if self.seconds is not None:  # all of it, so that a longer one allows more
             a_dozen = _DOZEN * len(self.design.rings[0]) * (pace or math.inf)
@@ -388,7 +399,6 @@ class _Search:
             best = best_on_the_whole(np.array([outcome.held_out for outcome in outcomes], "float64"))
             if 2 * best <= epochs:
                 break
-        self.pace = Pace(self.pace.compiling)
         return best, pace and pace * _share_of_work(len(cells), self.trainer.chunk(tasks), len(pool.lanes))
 
     # -- explore ---------------------------------------------------------------------------------------------------
@@ -469,27 +479,35 @@ class _Search:
     def _reserve(self) -> float:
         """Seconds that are left for race and judging: for a ring and all seeds, where that is not too much of a budget."""
         assert self.seconds is not None
-        wanted = _LEADERS * len(self.design.rings[0]) * self._per_member + self._judging(self._most_seeds)
+        racing = self._trained_in([self.epochs] * (_LEADERS * len(self.design.rings[0])))
+        wanted = racing + self._judging(self._most_seeds)
         return max(self._judging(self._fewest_seeds), min(wanted, _RESERVE * self.seconds))
 
     def _judging(self, seeds: int) -> float:
-        """Seconds that judging takes: as many members as there may be, and half as much to compile as there was at first."""
-        each = 2 * seeds * len(self.design.folds)
-        # the model as given and plain train as long as is best for them, the choices as long as for any candidate at most
-        own, longest = (self.best_epochs[0], max(self.best_epochs)) if self.best_epochs else (self.epochs, self.epochs)
+        """Seconds that judging takes: as many members as there may be, and some of what compiled at first once more."""
+        each = seeds * len(self.design.folds)
+        # the model as given, and plain where that is another, train as long as is best for them, the choice and the best
+        # single technique as long as for any leader at most
+        named = max(1, sum(bool(trial.name) for trial in self.trials))
+        own = self.best_epochs[0][1] if self.best_epochs else self.epochs
+        leaders = sorted((-score, best) for score, best in self.best_epochs if np.isfinite(score))[:_LEADERS]
+        longest = max((best for _, best in leaders), default=self.epochs)
         choosing = (len(self.design.folds) + 1) * self.choosing
-        return self._judged_in([own] * each + [longest] * each) + 0.5 * self.pace.compiling + choosing
+        epochs = [own] * (named * each) + [longest] * (2 * each)
+        return self._judged_in(epochs) + _COMPILED_AGAIN * self.pace.compiling + choosing
 
     def _judged_in(self, epochs: Sequence[int]) -> float:
-        """Seconds in which members of so many epochs are trained for judging, where they may not fill chunks or lanes."""
-        chunk_epoch = self.size * self.lanes * self._judged_epoch
-        return chunk_epoch * _rounds(epochs, self.size, self.lanes)
+        """Seconds in which members of so many epochs are trained for judging: on more rows, but read on fewer."""
+        first, outer = self.design.rings[0][0], self.design.outer[0]
+        return self._trained_in(epochs) * self._epoch_work(outer) / self._epoch_work(first)
 
-    @property
-    def _judged_epoch(self) -> float:
-        """Seconds that an epoch of a member takes in judging, where members train on more rows."""
-        more = self.members_of.epoch_rows(self.design.outer[0]) / self.members_of.epoch_rows(self.design.rings[0][0])
-        return more * (self.pace.seconds or 0.0)
+    def _epoch_work(self, cell: Cell) -> int:
+        """How long an epoch of a cell takes, in passes of a row: one that trains goes forth, back, and to the weights."""
+        return 3 * self.members_of.epoch_rows(cell) + sum(len(self.design.folds[fold]) for fold in cell.held)
+
+    def _trained_in(self, epochs: Sequence[int]) -> float:
+        """Seconds in which members of so many epochs are trained, where they may not fill chunks or lanes."""
+        return self.size * self.lanes * _rounds(epochs, self.size, self.lanes) * (self.pace.seconds or 0.0)
 
     @property
     def _most_seeds(self) -> int:
@@ -610,10 +628,12 @@ class _Search:
         self.trainer.forget(tasks)
         for trial in job:
             self.trials.append(trial)
-            self.best_epochs.append(best_epoch(trial.curves[:ring, ..., 0].mean((0, 2)), trial.of_length) + 1)
-            value = _value(trial, ring)
+            value, curves = _value(trial, ring), trial.curves[:ring, ..., 0].mean(2)
+            self.best_epochs.append((value, best_epoch(curves.mean(0), trial.of_length) + 1))
             if not trial.of_length:  # else it is best at the end whatever that is
-                self.told.append((value, soonest(trial.curves[:ring, ..., 0].mean(2))))
+                if len(self.design.outer) > 1:  # seeds on the same rows share how lucky these are
+                    curves = curves.reshape(self.design.seeds, -1, curves.shape[1]).mean(0)
+                self.told.append((value, soonest(curves)))
             with quiet_optuna():
                 if trial.pruned:
                     self.mirror.tell(self.in_mirror[trial.number], state=optuna.trial.TrialState.PRUNED)
@@ -690,9 +710,10 @@ class _Search:
             left = self._left - self._judging(self._fewest_seeds if ring == 1 else self._most_seeds)
             if wanted and left <= 0:
                 return
-            costs = np.cumsum([cells * trial.curves.shape[1] * (self.pace.seconds or 0.0) for trial in wanted])
-            if wanted and left < costs[-1]:
-                wanted = wanted[: int((costs <= left).sum())]
+            epochs = [trial.curves.shape[1] for trial in wanted]
+            in_time = [n for n in range(1, len(wanted) + 1) if self._trained_in(np.repeat(epochs[:n], cells)) <= left]
+            if len(in_time) < len(wanted):
+                wanted = wanted[: len(in_time)]
                 if all(trial.name for trial in wanted):
                     return
             if wanted:
@@ -811,7 +832,7 @@ class _Search:
     def _judged_seeds(self, wanted: Sequence[tuple[int, int, int]]) -> int:
         """How many seeds there is time for, and no fewer than an earlier run has judged."""
         before = min(sum(self._judged(i, e, c, s) is not None for s in range(self._most_seeds)) for i, e, c in wanted)
-        left, epochs = self._left - 0.5 * self.pace.compiling, [e for _, e, _ in wanted]
+        left, epochs = self._left - _COMPILED_AGAIN * self.pace.compiling, [e for _, e, _ in wanted]
         affordable = [seeds for seeds in range(1, self._most_seeds + 1) if self._judged_in(epochs * seeds) < left]
         return max(self._fewest_seeds, before, *affordable)
 

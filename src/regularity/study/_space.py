@@ -356,14 +356,14 @@ def _fitting(model: Any, data: Data) -> list[str]:
     sites = sites_of(model)
     usual = {site.technique for site in sites if site.default or site.given is not None}
     arrays = keras.tree.flatten(data.x)
-    floats = all(array.dtype.kind == "f" for array in arrays)
-    pixels = all(array.dtype == "uint8" and array.ndim == 4 for array in arrays)
+    floats = [array.dtype.kind == "f" for array in arrays]
+    pixels = [array.dtype == "uint8" and array.ndim in (3, 4) for array in arrays]
     found = []
     for name in _CANDIDATES:
         technique = CATALOGUE[name]
         # whole numbers may be categories, but not where they are pixels; noise is in the unit of inputs, and so is its range
-        may_change = floats or (pixels and name != "input_noise")
-        if name not in usual or (technique.place == "batch" and not may_change):
+        may_change = np.logical_or(floats, pixels) if name != "input_noise" else floats
+        if name not in usual or (technique.place == "batch" and not all(may_change)):
             continue
         if name == "l2" and "weight_decay" in found:
             continue  # the same aim twice; decoupled from the gradient one strength holds for all layers

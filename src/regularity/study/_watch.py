@@ -119,11 +119,12 @@ class Pace:
 
     Args:
         compiled: Seconds for which it has compiled before.
+        seconds: A member-epoch, until there are some.
     """
 
-    def __init__(self, compiled: float = 0.0) -> None:
+    def __init__(self, compiled: float = 0.0, seconds: float | None = None) -> None:
         self._lock = threading.Lock()
-        self._compiled, self._begun = compiled, time.monotonic()
+        self._compiled, self._seconds, self._begun = compiled, seconds, time.monotonic()
         self._first = self._last = 0.0
         self._epochs = 0
 
@@ -138,8 +139,8 @@ class Pace:
 
     @property
     def seconds(self) -> float | None:
-        """Seconds a member-epoch, or None before there are some."""
-        return (self._last - self._first) / self._epochs if self._epochs else None
+        """Seconds a member-epoch, or None where nothing is known of it."""
+        return (self._last - self._first) / self._epochs if self._epochs else self._seconds
 
     @property
     def compiling(self) -> float:
