@@ -89,6 +89,7 @@ def search_again(
             f"The study {study!r} was begun from Python. Run the same rg.search(...) again: it goes on where it stopped, and what it "
             "returns has a report(...)."
         )
+    asked = dict.fromkeys(_SHARED) | asked  # an option may have come since
     instead = {key: value for key, value in instead.items() if value is not None}
     if "trials" in instead or "budget" in instead:
         asked |= {"trials": None, "budget": None}
@@ -210,7 +211,7 @@ def _with_model(asked: dict[str, Any]) -> Callable[..., tuple[Any, Callable[[Pat
     model, x, y = load_with_rows(Path(asked["model"]), Path(asked["data"]), asked["target"])
     import regularity as rg
 
-    options = {key: asked.get(key) for key in (*_SHARED, "score", "init", "seed")}
+    options = {key: asked[key] for key in (*_SHARED, "score", "init", "seed")}
 
     def search(**where: Any) -> tuple[Any, Callable[[Path, bool], Any]]:
         found = rg.search(model, x, y, _keys(asked["techniques"]), **options, **where)
@@ -243,7 +244,7 @@ def _with_table(asked: dict[str, Any]) -> Callable[..., tuple[Any, Callable[[Pat
 
     estimator = (rg.sklearn.RegularizedClassifier if classes else rg.sklearn.RegularizedRegressor)(
         techniques=_keys(asked["techniques"]), scoring=asked["score"], random_state=asked["seed"],
-        **{key: asked.get(key) for key in _SHARED},
+        **{key: asked[key] for key in _SHARED},
     )  # fmt: skip
 
     def search(**where: Any) -> tuple[Any, Callable[[Path, bool], Any]]:

@@ -711,7 +711,7 @@ class _Search:
             if wanted and left <= 0:
                 return
             epochs = [trial.curves.shape[1] for trial in wanted]
-            in_time = [n for n in range(1, len(wanted) + 1) if self._trained_in(np.repeat(epochs[:n], cells)) <= left]
+            in_time = [n for n in range(1, len(wanted) + 1) if self._trained_in(epochs[:n] * cells) <= left]
             if len(in_time) < len(wanted):
                 wanted = wanted[: len(in_time)]
                 if all(trial.name for trial in wanted):

@@ -17,7 +17,8 @@ class Together:
     """
 
     def __init__(self, make: Callable[[], Any]) -> None:
-        self._make, self._lock, self._inside, self._context = make, threading.Lock(), 0, None
+        self._make, self._lock, self._inside = make, threading.Lock(), 0
+        self._context: Any = None
 
     def __enter__(self) -> None:
         with self._lock:
