@@ -1,6 +1,9 @@
 """What tells models and data of two studies apart."""
 
 import functools
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -105,6 +108,51 @@ def test_code_of_ones_own_counts_and_where_it_stands_does_not():
 
     again.__name__, again.__qualname__ = "distance", "of_own_code.<locals>.distance"
     assert description(of_own_code(loss=again)) == description(of_own_code())
+
+
+STABLE = """
+import keras
+from regularity.study._question import _code_of
+class Own(keras.layers.Layer):
+    kind = "elu"
+    def call(self, x):
+        return x if self.kind in {"relu", "elu", "tanh", "selu", "gelu"} else -x
+print(_code_of(Own))
+"""
+
+
+def test_code_of_ones_own_is_the_same_in_every_process_and_on_every_backend():
+    found = set()
+    for settings in ({"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2", "KERAS_BACKEND": "torch"}):
+        ran = subprocess.run(
+            [sys.executable, "-c", STABLE], env={**os.environ, **settings}, capture_output=True, text=True, check=True
+        )
+        found.add(ran.stdout.strip())
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("what", ["constant", "static", "cached", "partial loss"])
+def test_whatever_holds_code_of_ones_own_counts(what):
+    def built(factor):
+        def scaled(x, by=factor):
+            return x * by
+
+        class Own(layers.Layer):
+            by = factor if what == "constant" else 1
+            times = staticmethod(functools.wraps(scaled)(functools.partial(scaled))) if what == "static" else None
+            once = functools.cached_property(scaled) if what == "cached" else None
+
+            def call(self, x):
+                return x
+
+        def distance(y, shown, weight):
+            return factor * weight if what == "partial loss" else weight
+
+        model = keras.Sequential([keras.Input((3,)), Own(name="own")], name="net")
+        model.compile("sgd", functools.partial(distance, weight=1.0))
+        return description(model)
+
+    assert built(2) == built(2) != built(3)
 
 
 def test_arrays_differ_by_value_shape_and_type():

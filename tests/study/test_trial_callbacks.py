@@ -1,6 +1,7 @@
 """Who is told of each finished trial: in Optuna's words, once, and the search does not depend on it."""
 
 import json
+import pickle
 
 import keras
 import numpy as np
@@ -43,11 +44,19 @@ def test_one_that_fails_warns_and_the_search_goes_on():
     assert len(study.table) == 10
 
 
-def test_one_that_stops_the_study_ends_the_search():
-    enough = optuna.study.MaxTrialsCallback(4, states=None)
-    study = searched(trials=200, trial_callbacks=[enough])
-    assert 4 <= len(study.table) < 200
+def test_one_that_stops_the_study_ends_the_search(tmp_path):
+    kept = []
+
+    def keep(study, trial):
+        kept.append(pickle.dumps(study.stop))  # as a callback does that writes the study to a file
+
+    asked = {"trials": 200, "trial_callbacks": [optuna.study.MaxTrialsCallback(4, states=None), keep]}
+    study = searched(tmp_path / "one.db", name="one", **asked)
+    assert 4 <= len(kept) == len(study.table) < 200
     assert study.verdict in ("helps", "not separable")
+    same(study, searched(tmp_path / "one.db", name="one", **asked))  # it is over
+    more = searched(tmp_path / "one.db", name="one", trials=len(study.table) + 2)
+    assert len(more.table) == len(study.table) + 2
 
 
 def test_one_that_fails_twice_in_a_row_is_told_no_more():

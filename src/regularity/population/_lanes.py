@@ -186,7 +186,7 @@ class Lanes:
                     traced = function.trace(*arguments)
                     lowered = traced.lower()
                 # a loop whose length is an argument passes through all that there is room for, at most
-                passes = arguments[3].shape[0] if name == "advance" else None
+                passes = arguments[3].shape[0] if len(arguments) == 5 else None  # as `advance` is called then
                 options = compiler_options(device, traced.jaxpr, self._calls, passes)
                 self._programs[key] = self._compilers.submit(compile_with, lowered, options)
             return self._programs[key]
@@ -283,7 +283,7 @@ class RowLanes(Lanes):
             before, done = chunk.judged, chunk.done
             in_steps = len(order) > 0  # what they make may be written over; what the epoch began with may not
             state = (
-                self.call("advance", device, chunk.state, shared, data, *self._with_room(order))
+                self.call("advance", device, chunk.state, shared, data, *self.with_room(order))
                 if in_steps
                 else chunk.state
             )
@@ -314,7 +314,7 @@ class RowLanes(Lanes):
         data = self.place("data", self.plan.data.batch(), device)
         order, tail = self._order(tasks, 0, longest, per_member)
         if len(order):
-            self.compiled("advance", device, state, shared, data, *self._with_room(order))
+            self.compiled("advance", device, state, shared, data, *self.with_room(order))
         self.compiled("finish", device, state, shared, data, tail, donate=len(order) > 0)
         if self.plan.validation is not None:
             self.compiled("validate", device, *self.validation(state, device))
@@ -351,9 +351,9 @@ class RowLanes(Lanes):
         in_steps = rows[:, :full].reshape(len(tasks), steps, self.plan.batch_size)
         return np.ascontiguousarray(in_steps.swapaxes(0, 1)), rows[None, :, full:]
 
-    def _with_room(self, order: np.ndarray) -> tuple[np.ndarray] | tuple[np.ndarray, np.int32]:
+    def with_room(self, order: np.ndarray) -> tuple[np.ndarray] | tuple[np.ndarray, np.int32]:
         """The steps of an epoch as `advance` takes them: with room for those of the longest epoch, and how many they are."""
-        if self.plan.longest is None:
+        if self.plan.longest is None or self.lanes[0].platform != "cpu":  # a GPU would ask the host after each step
             return (order,)
         room = np.zeros((-(-self.plan.longest // self.plan.batch_size), *order.shape[1:]), order.dtype)
         room[: len(order)] = order

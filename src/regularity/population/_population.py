@@ -104,7 +104,7 @@ class Population:
             chunk = Chunk(self.program, plan, [tasks[0]] * size, device, steps)
             order = np.zeros((steps, size, min(plan.batch_size, plan.data.rows)), "int32")
             data, shared = work.place("data", plan.data.batch(), device), work.shared(device)
-            jax.block_until_ready(work.call("advance", device, chunk.state, shared, data, order))
+            jax.block_until_ready(work.call("advance", device, chunk.state, shared, data, *work.with_room(order)))
 
         return calibrated_chunk_size(self.program, members, self.lanes, trial, f"batch {plan.batch_size}")
 

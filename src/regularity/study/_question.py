@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import inspect
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 
 from regularity import _keras
 
+_BASES = (keras.Layer, keras.Model, keras.Loss, keras.optimizers.Optimizer)
 _DEEPEST = 8  # things in things that are looked into
 
 
@@ -69,8 +71,17 @@ def _told(value: Any, depth: int = 0) -> str:
 
 def _code(code: Any) -> str:
     """What some code does, wherever it stands."""
-    constants = [_code(part) if hasattr(part, "co_code") else repr(part) for part in code.co_consts]
-    return repr((code.co_code, constants, code.co_names))
+    return repr((code.co_code, [_constant(part) for part in code.co_consts], code.co_names))
+
+
+def _constant(value: Any) -> str:
+    """A constant of some code; sets have another order in each process."""
+    if hasattr(value, "co_code"):
+        return _code(value)
+    if isinstance(value, (tuple, frozenset)):
+        parts = [_constant(part) for part in value]
+        return repr(parts if isinstance(value, tuple) else sorted(parts))
+    return repr(value)
 
 
 def _held(function: Any) -> list[Any]:
@@ -108,7 +119,9 @@ def description(model: Any) -> str:
     ]
     loss, config = _keras.compiled_loss(model), model._compile_config.config
     training = (_config(model.optimizer), _config(loss), config.get("loss_weights"))
+    losses = keras.tree.flatten(config.get("loss"))
     own = [_code_of(kind) for kind in _keras.not_of_keras(model, "loss")]
+    own += [[_told(loss)] for loss in losses if isinstance(loss, functools.partial)]
     whole = [layers, _config(model), training, own]
     numbers = {name: f"#{number}" for number, name in enumerate(dict.fromkeys(_names(whole)))}
     text = json.dumps(_renamed(whole, numbers), default=repr, sort_keys=True)
@@ -116,15 +129,22 @@ def description(model: Any) -> str:
 
 
 def _code_of(kind: Any) -> list[str]:
-    """What a function of the user's does, or the methods of a class; of Regularity's a version says that."""
+    """What a function of the user's does, or a class by its methods and constants; of Regularity's a version says that."""
     if not isinstance(kind, type):
         return [_told(kind)]
-    bases = [
-        base for base in kind.__mro__ if base.__module__.partition(".")[0] not in ("keras", "builtins", "regularity")
-    ]
-    methods = {f"{base.__qualname__}.{name}": part for base in bases for name, part in vars(base).items()}
-    functions = {name: getattr(part, "__func__", getattr(part, "fget", part)) for name, part in methods.items()}
-    return [f"{name} {_told(part)}" for name, part in sorted(functions.items()) if hasattr(part, "__code__")]
+    known = {base for own in _BASES for base in own.__mro__}  # with what a backend has its layers made of
+    packages = ("keras", "builtins", "regularity", "functools")
+    found = []
+    for base in kind.__mro__:
+        if base in known or base.__module__.partition(".")[0] in packages:
+            continue
+        for name, part in sorted(vars(base).items()):
+            for holder in ("__func__", "fget", "func"):  # of a class or static method, a property, a cached one
+                part = getattr(part, holder, part)
+            part = inspect.unwrap(part) if callable(part) else part
+            if hasattr(part, "__code__") or (_is_fixed(part) and not name.startswith("__")):
+                found.append(f"{base.__qualname__}.{name} {_told(part)}")
+    return found
 
 
 def _config(thing: Any) -> Any:

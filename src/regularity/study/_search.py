@@ -59,7 +59,7 @@ from regularity.study._space import Space, brought, space_of
 from regularity.study._store import Store, as_optunas, packed, quiet_optuna, unpacked
 from regularity.study._study import Study
 from regularity.study._unfinished import Unfinished
-from regularity.study._watch import Listener, Pace, Watch
+from regularity.study._watch import Ending, Listener, Pace, Watch
 
 _Candidate = tuple[str, dict[str, Any]]  # name and point
 
@@ -241,7 +241,7 @@ def search(
                 before = store.trials()
                 found = call_elsewhere(model, _search_here, (settled, storage, name), watch.take)
                 store.reread()
-                store.study.stop = lambda: None  # it is over
+                store.study.stop = Ending()  # it is over
                 for trial in found.trials:
                     if trial.number not in before:
                         _tell_others(listeners, store, trial, len(design.rings[0]))
@@ -332,7 +332,10 @@ class _Search:
             self.mirror = optuna.create_study(
                 direction="maximize", sampler=sampler, pruner=settled.pruner or optuna.pruners.NopPruner()
             )
-        store.study.stop = self._stop_asking  # what a callback of Optuna's calls when there are enough
+        store.study.stop = self.ending = Ending()
+        stopped = store.noted("stopped")  # by a callback, which is told of new trials alone
+        if stopped is not None and stopped["asked"] == [self.count, self.seconds]:
+            self.count = stopped["trials"]
         self.prunes = settled.pruner is not None
         self.mirror.stop = (
             self._stop_asking
@@ -361,7 +364,9 @@ class _Search:
             found = self.judge(pool)
         if not self.is_over:
             self.store.note("seconds", self.elapsed)
-            if self.seconds is not None and len(self.trials) != self.count and not self.exhausted:
+            if self.ending.asked:
+                self.store.note("stopped", {"asked": [self.count, self.seconds], "trials": len(self.trials)})
+            elif self.seconds is not None and len(self.trials) != self.count and not self.exhausted:
                 self.store.note("ended", self.seconds)
         self.store.clear()
         return found
@@ -438,7 +443,7 @@ class _Search:
 
     def _may_ask(self, asked: int, at_once: int) -> bool:
         """Whether there is need and time for a job more; `at_once` members train side by side."""
-        if self.exhausted or (self.count is not None and asked >= self.count):
+        if self.exhausted or self.ending.asked or (self.count is not None and asked >= self.count):
             return False
         if self.seconds is None or asked < len(self.kept):
             return True
@@ -466,7 +471,8 @@ class _Search:
     @property
     def _time_for_more(self) -> bool:
         """Whether race and judging leave time for further candidates, which are raced again then."""
-        if self.seconds is None or self.is_over or self.exhausted or len(self.trials) == self.count:
+        over = self.is_over or self.exhausted or self.ending.asked
+        if self.seconds is None or over or len(self.trials) == self.count:
             return False
         return self._left > self._reserve + 2 * self.in_job * len(self.design.rings[0]) * self._per_member
 

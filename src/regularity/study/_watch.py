@@ -114,6 +114,15 @@ class Listener:
             )
 
 
+class Ending:
+    """What a callback of Optuna's calls to end the search, in place of its study's own, which wants `optimize`; it can be pickled."""
+
+    asked = False
+
+    def __call__(self) -> None:
+        self.asked = True
+
+
 class Pace:
     """How fast a process trains, all its lanes at work, without what it compiles before it begins.
 
