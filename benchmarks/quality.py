@@ -255,9 +255,8 @@ def noted(name: str, budget: float, train: Problem) -> list[dict[str, Any]]:
         arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
     )
     try:
-        out, errors = process.communicate(
-            timeout=(2 if name == "Regularity" else 1) * budget + 60
-        )  # imports come besides
+        most = (2 if name == "Regularity" else 1) * budget + 60  # imports come besides
+        out, errors = process.communicate(timeout=most)
     except subprocess.TimeoutExpired:
         process.kill()
         out, errors = process.communicate()

@@ -78,12 +78,10 @@ def load_model(file: Path) -> Any:
             warnings.filterwarnings("ignore", message="Skipping variable loading for optimizer")
             return keras.saving.load_model(file)
     except Exception as error:  # Keras raises anything here, from zipfile's errors to TypeError
-        own = (
-            "Models with classes, functions or lambdas of your own are for Python, as rg.search(...): "
-            if zipfile.is_zipfile(file)
-            else ""
-        )
-        raise Wrong(f"{file} does not load as a Keras model. {own}{' '.join(str(error).split())[:300]}") from error
+        why = " ".join(str(error).split())[:300]
+        if zipfile.is_zipfile(file):
+            why += ". If it has classes, functions or lambdas of your own, it is for Python: rg.search(...)"
+        raise Wrong(f"{file} does not load as a Keras model: {why}") from error
 
 
 def read_rows(file: Path, target: str) -> tuple[Any, "np.ndarray"]:

@@ -282,11 +282,9 @@ class RowLanes(Lanes):
             order, tail = self._order(queued.tasks, epoch, longest, per_member)
             before, done = chunk.judged, chunk.done
             in_steps = len(order) > 0  # what they make may be written over; what the epoch began with may not
-            state = (
-                self.call("advance", device, chunk.state, shared, data, *self.with_room(order))
-                if in_steps
-                else chunk.state
-            )
+            state = chunk.state
+            if in_steps:
+                state = self.call("advance", device, state, shared, data, *self.with_room(order))
             state, report = self.call("finish", device, state, shared, data, tail, donate=in_steps)
             self.end_epoch(chunk, state, report)
             if self.program.restates:
@@ -353,11 +351,11 @@ class RowLanes(Lanes):
 
     def with_room(self, order: np.ndarray) -> tuple[np.ndarray] | tuple[np.ndarray, np.int32]:
         """The steps of an epoch as `advance` takes them: with room for those of the longest epoch, and how many they are."""
-        if self.plan.longest is None or self.lanes[0].platform != "cpu":  # a GPU would ask the host after each step
+        # a GPU may have to ask the host after each step of a loop whose length it does not know
+        if self.plan.longest is None or self.lanes[0].platform != "cpu":
             return (order,)
-        room = np.zeros((-(-self.plan.longest // self.plan.batch_size), *order.shape[1:]), order.dtype)
-        room[: len(order)] = order
-        return room, np.int32(len(order))
+        steps, room = np.int32(len(order)), -(-self.plan.longest // self.plan.batch_size) - len(order)
+        return np.concatenate([order, np.zeros((room, *order.shape[1:]), order.dtype)]) if room else order, steps
 
     def _outputs(self, chunk: Chunk, data: Any, rows: np.ndarray) -> Any:
         """What a chunk's members put out for the rows of a read, of (members, rows, ...)."""

@@ -116,13 +116,13 @@ def _folds(model: Any, data: Data, folds: Any, groups: Any, seed: int) -> list[t
                 f"Invalid value received for argument `folds`. Expected training and held-out rows from 0 to {data.rows - 1}, none in both. "
                 f"Received: fold {number} with {len(train_rows)} and {len(held)} rows, from {both.min(initial=0)} to {both.max(initial=0)}."
             )
-        if (
-            groups is not None
-            and (torn := np.intersect1d(np.asarray(groups)[train_rows], np.asarray(groups)[held])).size
-        ):
+        torn = (
+            [] if groups is None else np.intersect1d(np.asarray(groups)[train_rows], np.asarray(groups)[held]).tolist()
+        )
+        if torn:
             raise ValueError(
                 f"Invalid value received for argument `folds`. Expected no group on both sides of a fold. Received: fold {number} with "
-                f"rows of {torn.tolist()[0]!r} in both. Pass how many folds, or a splitter that minds groups, such as GroupKFold."
+                f"rows of {torn[0]!r} in both. Pass how many folds, or a splitter that minds groups, such as GroupKFold."
             )
     if len(splits) < 2:
         raise ValueError(

@@ -316,9 +316,8 @@ class _Search:
         self.pace = Pace()
         self.exhausted = False
         self.choosing = 0.0  # seconds to see once how all stand
-        self.best_epochs: list[
-            tuple[float, int]
-        ] = []  # of each candidate its score and at which epoch, by its first members
+        # of each candidate, by its first members: its score, and at which epoch it has that
+        self.best_epochs: list[tuple[float, int]] = []
         self.told: list[tuple[float, int]] = []  # their scores, and how many epochs are as good as these
         # how long candidates train, at first and at most; 0 before it is known
         self.epochs = self.epochs_at_first = self.most_epochs = settled.epochs or 0
