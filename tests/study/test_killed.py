@@ -53,14 +53,14 @@ def die_after(delay, *names):
     for owner, name in names:
         setattr(owner, name, then(getattr(owner, name)))
 
-def die_at(method, begins, many):
-    write, left = getattr(Store, method), [many]
-    def written(store, first, value):
-        write(store, first, value)
+def die_at(method, begins, many, owner=Store):
+    write, left = getattr(owner, method), [many]
+    def written(store, first, *value):
+        write(store, first, *value)
         left[0] -= str(first).startswith(begins)
         if left[0] == 0:
             os.kill(os.getpid(), signal.SIGKILL)
-    setattr(Store, method, written)
+    setattr(owner, method, written)
 
 KILLS = {
     "start": die,
@@ -68,15 +68,23 @@ KILLS = {
     "save": lambda delay: die_after(delay, (_checkpoints.Checkpoint, "save")),
     "trials": lambda many: die_at("add", "", many),
     "judged": lambda many: die_at("note", "judged", many),
+    "saves": lambda many: die_at("save", "", many, _checkpoints.Checkpoint),
 }
 
-def search(storage, table, trials):
+def asked():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 4)).astype("float32")
     y = (x[:, 0] + rng.normal(size=60) > 0).astype("int64")
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(6, "relu"), keras.layers.Dense(2, "softmax")], name="net")
     model.compile("adam", "sparse_categorical_crossentropy")
-    study = rg.search(model, x, y, ["dropout", "l2"], trials=trials, batch_size=16, storage=storage, name="one", verbose=0)
+    return model, x, y
+
+def path(storage, table):
+    path = rg.path(*asked(), technique="l2", strengths=6, epochs=8, batch_size=16, storage=storage, name="path", verbose=0)
+    path.table.to_pickle(table)
+
+def search(storage, table, trials):
+    study = rg.search(*asked(), ["dropout", "l2"], trials=trials, batch_size=16, storage=storage, name="one", verbose=0)
     study.table.drop(columns="seconds").to_pickle(table)
     study.comparison.to_pickle(table + ".comparison")
     ensemble = np.concatenate([weights.ravel() for weights in study.ensemble().get_weights()])
@@ -89,7 +97,7 @@ for line in sys.stdin:
         if since != "never":
             KILLS[since](float(delay))
         try:
-            search(storage, table, int(trials))
+            search(storage, table, int(trials)) if int(trials) else path(storage, table)
         except BaseException as error:
             print(repr(error), file=sys.stderr, flush=True)
             os._exit(1)
@@ -100,7 +108,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def search(tmp_path_factory):
-    """Search in a process of its own; gives how that ended."""
+    """Search in a process of its own, or with no trials train a path; gives how that ended."""
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(tmp_path_factory.mktemp("compiled"))],
         env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
@@ -142,6 +150,25 @@ def test_a_search_that_is_killed_again_and_again_ends_as_one_that_is_not(search,
 
     assert search(tmp_path / "killed.db", killed, TRIALS) == 0
     compare(whole, killed)
+
+
+def test_a_path_that_is_killed_before_it_is_half_done_comes_to_the_same_end(search, tmp_path):
+    whole, killed = tmp_path / "whole.table", tmp_path / "killed.table"
+    assert search(tmp_path / "whole.db", whole, 0) == 0
+    ended = []
+    while not ended or ended[-1]:
+        assert len(ended) < 12, "what was trained is lost"
+        ended.append(search(tmp_path / "killed.db", killed, 0, "saves", 5))  # of some thirty
+    assert len(ended) > 3
+    assert set(ended) == {0, -signal.SIGKILL}
+    pd.testing.assert_frame_equal(pd.read_pickle(whole), pd.read_pickle(killed), check_exact=True)
+    assert numbers_kept(tmp_path / "killed.db") == list(range(6))
+
+    assert search(tmp_path / "cut.db", killed, 0, "trials", 3) == -signal.SIGKILL
+    assert numbers_kept(tmp_path / "cut.db") == list(range(3))
+    assert search(tmp_path / "cut.db", killed, 0) == 0
+    assert numbers_kept(tmp_path / "cut.db") == list(range(6))
+    pd.testing.assert_frame_equal(pd.read_pickle(whole), pd.read_pickle(killed), check_exact=True)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,8 @@ import json
 
 import keras
 import numpy as np
+import optuna
+import pandas as pd
 import pytest
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.dummy import DummyRegressor
@@ -774,6 +776,59 @@ def test_loss_of_a_row_is_one_whatever_the_reduction(reduction):
     folds = [(rows[:40], rows[40:]), (rows[:10], rows[10:])]
     path = rg.path(model, x, rows % 2, strengths=[1e-3], folds=folds, epochs=1, score="loss")
     np.testing.assert_allclose(path.table["score"], -np.log(2), rtol=1e-5)
+
+
+def kept(storage, technique="dropout", **asked):
+    """A short path on classes; those whose strengths are found train for these first."""
+    return rg.path(
+        classifier(), *classes(), technique=technique, strengths=4, epochs=3, folds=3, storage=storage, **QUICK, **asked
+    )
+
+
+@pytest.mark.parametrize("technique", ["dropout", "l2", "max_norm"])
+def test_path_that_was_kept_is_there_again_without_training(technique, tmp_path, monkeypatch):
+    first = kept(tmp_path / "paths.db", technique)
+    monkeypatch.setattr(_path.Trainer, "train", lambda *_: pytest.fail("it trains"))
+    second = kept(tmp_path / "paths.db", technique)
+    pd.testing.assert_frame_equal(first.table, second.table, check_exact=True)
+    assert str(first) == str(second)
+    assert first.one_se == second.one_se
+    np.testing.assert_array_equal(first._unseen, second._unseen)
+
+
+def test_path_is_the_same_kept_or_not(tmp_path):
+    alone = kept(None)
+    pd.testing.assert_frame_equal(alone.table, kept(tmp_path / "paths.db").table, check_exact=True)
+
+
+def test_path_with_a_name_is_kept_in_a_file_of_that_name_and_one_with_neither_nowhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kept(None)
+    assert not list(tmp_path.iterdir())
+    kept(None, name="mine")
+    assert (tmp_path / "regularity" / "mine.db").is_file()
+
+
+@pytest.mark.parametrize(
+    ("other", "differs"),
+    [
+        ({"technique": "l2"}, "technique"),
+        ({"seed": 1}, "folds, another seeds"),
+        ({"score": "balanced_accuracy"}, "score"),
+    ],
+)
+def test_another_path_under_the_name_of_one_that_was_kept_is_refused(other, differs, tmp_path):
+    kept(tmp_path / "paths.db", name="mine")
+    with pytest.raises(ValueError, match=f"Received: another {differs}. Give this search a `name`"):
+        kept(tmp_path / "paths.db", name="mine", **other)
+
+
+def test_optuna_reads_a_path_that_was_kept(tmp_path):
+    path = kept(tmp_path / "paths.db", name="mine")
+    study = optuna.load_study(study_name="mine", storage=f"sqlite:///{tmp_path / 'paths.db'}")
+    assert [trial.params["dropout"] for trial in study.trials] == pytest.approx(path.table["strength"].tolist())
+    assert [trial.value for trial in study.trials] == pytest.approx(path.table["score"].tolist(), rel=1e-6)
+    assert rg.Recipe(study.trials[-1].user_attrs["recipe"]) == rg.Recipe({"dropout": 0.8})
 
 
 def test_sequences_with_masks_are_scored():

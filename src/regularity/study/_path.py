@@ -1,11 +1,12 @@
 """`rg.path`: one technique over a whole range of strengths, judged on folds."""
 
 import base64
+import contextlib
 import html
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -27,8 +28,11 @@ from regularity.recipe import Recipe, sites_of
 from regularity.recipe._sites import resolve
 from regularity.study._choosing import Choice, choose, epochs_by_mean_curve, paired_error
 from regularity.study._folds import checked_seed, data_and_splits
+from regularity.study._question import about, name_of, scorer
 from regularity.study._refit import refit
+from regularity.study._rule import Trial
 from regularity.study._scores import Scoring, check_on_folds, quiet_scorers, scoring
+from regularity.study._store import Store
 
 _DECADES = 4  # how far below its top a path goes
 _PROBES = 16  # strengths of the short run that finds the top
@@ -190,6 +194,8 @@ def path(
     sample_weight: Any = None,
     class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
     callbacks: Sequence[Any] | None = None,
+    storage: Any = None,
+    name: str | None = None,
     seed: int = 0,
     verbose: bool | int | Literal["auto"] = "auto",
 ) -> Path:
@@ -218,6 +224,11 @@ def path(
         sample_weight: Weights of (rows,) in training; scores count every row once.
         class_weight: Mapping from class to weight, or `balanced`, likewise.
         callbacks: Keras callbacks for the refit on all rows.
+        storage: A URL, a file, or an Optuna storage to keep the path in, for a database that Optuna's tools read. The same
+            call on the same storage goes on where it stopped, and one that has come to its end gives the same path at
+            once. With neither this nor a `name` nothing is kept.
+        name: Of what is kept, in `./regularity/` where `storage` says nothing else; by default made of the model's name
+            and what is asked.
         seed: Whole number from 0, which sets folds, weights, masks and orders; the same seed gives the same path.
         verbose: As in `rg.train`.
 
@@ -226,7 +237,8 @@ def path(
 
     Raises:
         TypeError: If `model` is none of Keras's, or `technique` no text.
-        ValueError: If model, data or technique don't fit each other, or every candidate diverges.
+        ValueError: If model, data or technique don't fit each other, every candidate diverges, or the storage holds
+            something else under that name.
 
     Example:
         >>> import keras, numpy as np, regularity as rg
@@ -269,30 +281,58 @@ def path(
         calls=epochs * -(-members // 16),  # the first run may be small
         full_steps=True,
     )
-    trainer = Trainer(model, plan, members)
+    with contextlib.ExitStack() as stack:
+        store: Store | None = None
+        if storage is not None or name is not None:
+            question = {
+                **about(model, data, [rows for split in splits for rows in split], init),
+                "score": scorer(score, judge.name),
+                "technique": technique,
+                "strengths": str(wanted),
+                "epochs": str(epochs),
+                "seeds": str(member_seeds),
+                "batch_size": str(batch_size),
+                "init": init,
+            }
+            store = Store(storage, name or name_of(model, question))
+            stack.enter_context(store.held())
+            store.check(question)
+            plan = replace(plan, checkpoints=store.folder)
+        # members of a chunk by structure: as in the first run, so that what it left in training fits
+        sizes: dict[str, int] = {} if store is None else dict(store.noted("chunks") or {})
+        trainer = Trainer(model, plan, members, sizes)
 
-    def train_all(recipes: Sequence[Recipe], splits: Sequence[Any], seeds: Sequence[int]) -> list[list[Outcome]]:
-        values = strengths_for(model, sites, recipes)
-        tasks = [
-            Task(v, s, epochs, rows=rows, held_out=(held,), keep_weights=False)
-            for v in values
-            for rows, held in splits
-            for s in seeds
-        ]
-        with quiet_scorers():
-            outcomes = trainer.train(tasks, verbose)
-        each = len(splits) * len(seeds)
-        return [outcomes[i : i + each] for i in range(0, len(outcomes), each)]
+        def train_all(recipes: Sequence[Recipe], splits: Sequence[Any], seeds: Sequence[int]) -> _Curves:
+            values = strengths_for(model, sites, recipes)
+            tasks = [
+                Task(v, s, epochs, rows=rows, held_out=(held,), keep_weights=False)
+                for v in values
+                for rows, held in splits
+                for s in seeds
+            ]
+            if store is not None and keras.backend.backend() == "jax":
+                trainer.chunk(tasks)
+                store.note("chunks", sizes)
+            with quiet_scorers():
+                return _Curves.of(trainer.train(tasks, verbose), len(recipes))
 
-    grid = _strengths(
-        wanted,
-        declared,
-        lambda tried: _scores(train_all([_recipe(technique, s) for s in tried], splits[:1], member_seeds[:1]), 1),
-    )
-    candidates = [_Candidate("" if n else "off", s, _recipe(technique, s)) for n, s in enumerate(grid)]
-    if own:  # the model as given is a candidate of its own, and the first to win a tie
-        candidates.insert(0, _Candidate("as given", own[0] if len(set(own)) == 1 else math.nan, Recipe({})))
-    outcomes = train_all([candidate.recipe for candidate in candidates], splits, member_seeds)
+        def probe(tried: Sequence[float]) -> np.ndarray:
+            held = train_all([_recipe(technique, s) for s in tried], splits[:1], member_seeds[:1]).held_out(1)
+            return _at(held, epochs_by_mean_curve(held))
+
+        grid = None if store is None else store.noted("grid")
+        grid = grid or _strengths(wanted, declared, probe)
+        candidates = [_Candidate("" if n else "off", s, _recipe(technique, s)) for n, s in enumerate(grid)]
+        if own:  # the model as given is a candidate of its own, and the first to win a tie
+            candidates.insert(0, _Candidate("as given", own[0] if len(set(own)) == 1 else math.nan, Recipe({})))
+        curves = None if store is None else _kept(store, len(candidates))
+        if curves is None:
+            if store is not None:
+                store.note("grid", grid)
+            curves = train_all([candidate.recipe for candidate in candidates], splits, member_seeds)
+            if store is not None:
+                _keep(store, technique, candidates, curves)
+                store.clear()
     fit = {
         "batch_size": plan.batch_size,
         "init": init,
@@ -301,9 +341,9 @@ def path(
         "verbose": verbose,
     }
     # without folds the seeds take their place
-    curves = _Curves(outcomes, len(member_seeds) if validation_data is None else 1)
+    each = len(member_seeds) if validation_data is None else 1
     share = float(np.mean([len(h) / len(r) for r, h in splits])) if validation_data is None else 0.0
-    return _to_path(technique, judge, candidates, curves, splits, share, model, data, member_seeds[0], fit)
+    return _to_path(technique, judge, candidates, curves, each, splits, share, model, data, member_seeds[0], fit)
 
 
 class _Candidate(NamedTuple):
@@ -379,33 +419,69 @@ def flat_from(scores: np.ndarray) -> int:
     return 0 if not len(changes) else min(int(changes[-1]) + 1, len(scores) - 1)
 
 
-class _Curves:
-    """What candidates' members were like after each epoch.
+class _Curves(NamedTuple):
+    """What candidates' members were like after each epoch, in single precision, as a store keeps it.
 
     Args:
-        outcomes: Of each candidate, its members: for each fold as many as there are seeds.
-        seeds: Over how many members of a fold to average.
+        members: Held-out score, score on training rows, norm, and share of entries near zero, of (candidates, members,
+            epochs, 4): for each fold as many members as there are seeds.
+        diverged: How many members of each candidate did.
     """
 
-    def __init__(self, outcomes: Sequence[Sequence[Outcome]], seeds: int) -> None:
-        self._outcomes, self._seeds = outcomes, seeds
+    members: np.ndarray
+    diverged: list[int]
 
-    def of(self, name: str, each: bool = False) -> np.ndarray:
-        """One of the outcomes' lists, of (candidates, folds, epochs), or of `each` member."""
-        curves = np.array([[getattr(outcome, name) for outcome in own] for own in self._outcomes], "float64")
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome], candidates: int) -> "_Curves":
+        """What became of all members, candidate by candidate."""
+        found = np.array(
+            [np.column_stack([np.ravel(o.held_out), np.ravel(o.seen), o.norm, o.zeros]) for o in outcomes], "float32"
+        )
+        diverged = np.reshape([outcome.diverged is not None for outcome in outcomes], (candidates, -1)).sum(1)
+        return cls(found.reshape(candidates, -1, *found.shape[1:]), diverged.tolist())
+
+    def held_out(self, seeds: int) -> np.ndarray:
+        """Of (candidates, folds, epochs), averaged over so many members of a fold."""
+        return self._averaged(0, seeds)
+
+    def others(self, seeds: int) -> dict[str, np.ndarray]:
+        """What is told beside it, likewise, by its name."""
+        return {name: self._averaged(n, seeds) for n, name in enumerate(("train_score", "norm", "zeros"), 1)}
+
+    def _averaged(self, which: int, seeds: int) -> np.ndarray:
+        curves = self.members[..., which].astype("float64")
         curves[~np.isfinite(curves)] = np.nan  # a score overflows before the weights do
-        return curves.reshape(len(curves), -1, 1 if each else self._seeds, curves.shape[2]).mean(2)
-
-    @property
-    def diverged(self) -> list[int]:
-        """How many members of each candidate did."""
-        return [sum(outcome.diverged is not None for outcome in own) for own in self._outcomes]
+        return curves.reshape(len(curves), -1, seeds, curves.shape[2]).mean(2)
 
 
-def _scores(outcomes: Sequence[Sequence[Outcome]], seeds: int) -> np.ndarray:
-    """Best mean held-out score of each candidate and fold, of (candidates, folds)."""
-    curves = _Curves(outcomes, seeds).of("held_out")
-    return _at(curves, epochs_by_mean_curve(curves))
+def _keep(store: Store, technique: str, candidates: Sequence[_Candidate], curves: _Curves) -> None:
+    """Keep a path, each candidate as a trial."""
+    import optuna
+
+    finite = [c.strength for c in candidates if math.isfinite(c.strength)]
+    range_ = optuna.distributions.FloatDistribution(min(finite), max(finite))
+    before, held = store.trials(), curves.held_out(1)
+    for number, (candidate, at) in enumerate(zip(candidates, epochs_by_mean_curve(held), strict=True)):
+        if number in before:  # a kill came between two of them
+            continue
+        known = math.isfinite(candidate.strength)
+        trial = Trial(
+            number, candidate.name, candidate.recipe, {}, curves.members[number], 1,
+            diverged=curves.diverged[number],
+            parameters={technique: candidate.strength} if known else {},
+            distributions={technique: range_} if known else {},
+        )  # fmt: skip
+        store.add(trial, float(held[number, :, at].mean()))
+
+
+def _kept(store: Store, candidates: int) -> _Curves | None:
+    """A path that has been kept to its end, or None."""
+    trials = store.trials()
+    if len(trials) < candidates:
+        return None
+    return _Curves(
+        np.array([trials[n].curves for n in range(candidates)]), [trials[n].diverged for n in range(candidates)]
+    )
 
 
 def _at(curves: np.ndarray, epochs: np.ndarray) -> np.ndarray:
@@ -418,6 +494,7 @@ def _to_path(
     judge: Scoring,
     candidates: Sequence[_Candidate],
     curves: _Curves,
+    seeds: int,
     splits: Sequence[Any],
     share: float,
     model: Any,
@@ -425,9 +502,9 @@ def _to_path(
     seed: int,
     fit: Mapping[str, Any],
 ) -> Path:
-    """Choose among candidates by their curves; `share` is held-out rows over training rows, 0 where all train on the same."""
+    """Choose among candidates by their curves, of so many seeds a fold; `share` is held-out rows over training rows, 0 where all train on the same."""
     names = [candidate.name for candidate in candidates]
-    found = curves.of("held_out")
+    found = curves.held_out(seeds)
     epochs = epochs_by_mean_curve(found)
     if CATALOGUE[technique.partition("@")[0]].of_length:
         epochs[[not name for name in names]] = found.shape[2] - 1
@@ -439,7 +516,7 @@ def _to_path(
         )
     first = [i for i, name in enumerate(names) if name]
     choice: Choice = choose(held, share, first, [i for i in range(len(names))[::-1] if i not in first])
-    table = _table(candidates, curves, epochs, held, choice)
+    table = _table(candidates, curves, seeds, epochs, held, choice)
     points = [
         Point(name, strength, score, error, epoch, Recipe({**recipe.strengths, "epochs": epoch}))
         for (name, strength, recipe), score, error, epoch in zip(
@@ -453,7 +530,7 @@ def _to_path(
         points[names.index("off")],
         points[choice.best],
         points[choice.answer],
-        curves.of("held_out", each=True)[choice.answer, :, epochs[choice.answer]],
+        curves.held_out(1)[choice.answer, :, epochs[choice.answer]],
         np.unique(np.concatenate([rows for _, rows in splits])),
         model,
         data,
@@ -464,10 +541,10 @@ def _to_path(
 
 
 def _table(
-    candidates: Sequence[_Candidate], curves: _Curves, epochs: np.ndarray, held: np.ndarray, choice: Choice
+    candidates: Sequence[_Candidate], curves: _Curves, seeds: int, epochs: np.ndarray, held: np.ndarray, choice: Choice
 ) -> pd.DataFrame:
     """Each candidate at its own epoch: its held-out scores of (candidates, folds), and what else is known of its members."""
-    score, seen = held.mean(1), _at(curves.of("seen"), epochs).mean(1)
+    score, others = held.mean(1), {name: _at(of, epochs).mean(1) for name, of in curves.others(seeds).items()}
     return pd.DataFrame(
         {
             "name": [candidate.name for candidate in candidates],
@@ -477,10 +554,10 @@ def _table(
             "difference": score - score[choice.best],
             "difference_error": choice.error,
             "as_good": choice.as_good,
-            "train_score": seen,
-            "gap": seen - score,
-            "norm": _at(curves.of("norm"), epochs).mean(1),
-            "zeros": _at(curves.of("zeros"), epochs).mean(1),
+            "train_score": others["train_score"],
+            "gap": others["train_score"] - score,
+            "norm": others["norm"],
+            "zeros": others["zeros"],
             "epochs": epochs + 1,
             "diverged": curves.diverged,
         }

@@ -6,13 +6,15 @@ import hashlib
 import inspect
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from regularity import _keras
+from regularity.data import Data
+from regularity.recipe._writing import has_auto_name
 
 _BASES = (keras.Layer, keras.Model, keras.Loss, keras.optimizers.Optimizer)
 _DEEPEST = 8  # things in things that are looked into
@@ -29,6 +31,22 @@ def digest(parts: Sequence[Any]) -> str:
             found.update(f"{array.dtype}{array.shape}".encode())
             found.update(array.tobytes())
     return found.hexdigest()
+
+
+def about(model: Any, data: Data, rows: Sequence[np.ndarray], init: str) -> dict[str, str]:
+    """What a study is about: digests of its data, its model and the rows that folds train on and hold out."""
+    weights = model.get_weights() if init == "keep" else kept_weights(model)
+    return {
+        "data": digest(keras.tree.flatten((data.x, data.y, data.sample_weight))),
+        "model": digest([description(model), *weights]),
+        "folds": digest(rows),
+    }
+
+
+def name_of(model: Any, question: Mapping[str, str]) -> str:
+    """A name for a study that none of another question has."""
+    stem = re.sub(r"_\d+$", "", model.name) if has_auto_name(model) else model.name  # built again it is counted up
+    return f"{stem}-{digest([json.dumps(question)])[:8]}"
 
 
 def kept_weights(model: Any) -> list[np.ndarray]:

@@ -10,7 +10,6 @@ Everything that finishes is kept at once; the same call again takes it from ther
 
 import contextlib
 import importlib.util
-import json
 import math
 import re
 import time
@@ -35,12 +34,11 @@ from regularity.population._train import (
 )
 from regularity.population._worker import call_elsewhere
 from regularity.recipe import Recipe, sites_of
-from regularity.recipe._writing import has_auto_name
 from regularity.study._cells import Cell, design_of
 from regularity.study._folds import checked_seed, data_and_splits
 from regularity.study._members import Members
 from regularity.study._pruning import Stop
-from regularity.study._question import description, digest, kept_weights, scorer
+from regularity.study._question import about, name_of, scorer
 from regularity.study._records import Found, Judged, Settled
 from regularity.study._rule import (
     Standing,
@@ -205,9 +203,7 @@ def search(
         longest=max(len(cell.rows) for cells in (design.outer, *design.rings) for cell in cells),
     )
     question = {
-        "data": digest(keras.tree.flatten((data.x, data.y, data.sample_weight))),
-        "model": digest([description(model), *(model.get_weights() if init == "keep" else kept_weights(model))]),
-        "folds": digest([*design.folds, *(cell.rows for cell in design.outer)]),
+        **about(model, data, [*design.folds, *(cell.rows for cell in design.outer)], init),
         "score": f"{scorer(score, judge.name)}{'' if beside is None else f' and {beside.name}'}",
         "techniques": repr(space),
         "epochs": "found" if epochs is None else str(epochs),
@@ -216,8 +212,7 @@ def search(
         "init": init,
         "seed": str(seed),
     }
-    stem = re.sub(r"_\d+$", "", model.name) if has_auto_name(model) else model.name  # built again it is counted up
-    name = name or f"{stem}-{digest([json.dumps(question)])[:8]}"
+    name = name or name_of(model, question)
     store = Store(storage, name)
     fit = {
         "batch_size": batch_size,
