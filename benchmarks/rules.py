@@ -369,7 +369,14 @@ def as_search(seen: Seen, score: str, beside: str, answer: bool) -> Judged:
 
     bank, nothing = seen.bank, np.zeros(0, int)
     cells = [Cell(nothing, pair) for pair in PAIRS]
-    design = Design([nothing] * FOLDS, [cells[:RING], cells[RING:]], [], float(bank.share), True)
+    design = Design(
+        [nothing] * FOLDS,
+        [cells[:RING], cells[RING:]],
+        [],
+        float(bank.share),
+        float(bank.share / (1 - bank.share)),
+        True,
+    )
     of_two = [SCORES.index(score), SCORES.index(beside)]
     curves = bank.pairs[..., of_two]  # (candidates, cells, epochs, sets, scores)
     trials = [
@@ -377,7 +384,7 @@ def as_search(seen: Seen, score: str, beside: str, answer: bool) -> Judged:
         for i, (on, own) in enumerate(zip(bank.encoded, curves, strict=True))
     ]
     at = _rule.standing(trials, design, bank.encoded, np.array([0.5, 0.5]))
-    chosen = _rule.choose(trials, at, design.share)
+    chosen = _rule.choose(trials, at, design.candidates_share)
     best = chosen.answer if answer else chosen.best
     epochs = at.epochs - 1
     said = seen.curves("rings").mean(1)

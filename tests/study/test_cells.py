@@ -42,6 +42,12 @@ def test_what_is_chosen_for_a_fold_never_saw_it(count, rings, seed, seeds):
             assert not np.intersect1d(design.folds[scored], rows).size
 
 
+def test_a_fold_is_a_larger_share_of_what_candidates_train_on_than_of_what_is_judged():
+    design = design_of(splits_of(KFold(5)), 0)
+    assert design.share == pytest.approx(1 / 4)
+    assert design.candidates_share == pytest.approx(1 / 3)
+
+
 def test_rings_come_again_with_other_seeds():
     design = design_of(splits_of(KFold(5)), 0)
     assert [cell.seed for ring in range(6) for cell in design.ring(ring)] == [0] * 10 + [1] * 10 + [2] * 10
@@ -78,6 +84,7 @@ def test_splits_that_do_not_part_the_rows_are_taken_as_they_are(splitter):
     splits = splits_of(splitter)
     design = design_of(splits, 0)
     assert not design.nested
+    assert design.candidates_share == design.share
     assert [cell.held for cell in design.rings[0]] == [(k,) for k in range(len(splits))]
     assert all((cell.rows == rows).all() for cell, (rows, _) in zip(design.rings[0], splits, strict=True))
     for fold in range(len(splits)):
@@ -90,7 +97,7 @@ def test_validation_rows_are_parted_and_members_differ_in_their_seeds():
     assert design.nested
     assert sorted(np.concatenate(design.folds)) == list(held)
     assert [cell.seed for cell in [*design.ring(0), *design.ring(1)]] == list(range(6))
-    assert design.share == 0
+    assert design.share == design.candidates_share == 0
     assert {scored for _, _, scored in design.views(1, 2)} == {0, 1, 3, 4}
 
 

@@ -58,7 +58,8 @@ def test_numbers_are_set_beside_what_was_so():
 
 def test_calibration_is_of_rows_that_the_fold_models_did_not_see(study):
     found, hits = study._evidence.calibration, []
-    for weights, cell in zip(study._found.weights, study._settled.design.outer, strict=True):
+    for c, weights in study._found.weights:
+        cell = study._settled.design.outer[c]
         held = np.concatenate([study._settled.design.folds[fold] for fold in cell.held])
         model = keras.models.clone_model(study._fold_models()[0])
         model.set_weights([w for w in weights if w.ndim])

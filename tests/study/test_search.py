@@ -9,11 +9,14 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+from sklearn.datasets import load_digits
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import LeaveOneOut, ShuffleSplit
 
 import regularity as rg
 from regularity.population._population import Population
+from regularity.population._train import Trainer
+from regularity.study import _watch
 from regularity.study._records import Judged
 from regularity.study._rule import Trial, best_epoch
 from regularity.study._search import _seconds
@@ -158,6 +161,100 @@ def test_optuna_reads_what_is_kept(study):
     assert (frame["state"] == "COMPLETE").all()
     assert frame["params_dropout"].dropna().tolist() == study.table["dropout"].dropna().tolist()
     assert kept.best_value == pytest.approx(max(frame["value"]))
+
+
+def test_progress_says_how_long_the_trials_to_come_take(monkeypatch):
+    monkeypatch.setattr(_watch.time, "monotonic", lambda: now)
+    now = 100.0
+    watch = _watch.Watch("accuracy", 50, None, 100.0, 0)
+    now = 130.0  # it compiles, or takes what an earlier run has left
+    watch.told([0.5] * 20, "20 in training")
+    assert "20 of 50 trials, 20 in training · 0:30 so far · 0 member" in watch.line
+    now = 140.0
+    watch.told([0.5] * 30, "20 in training")
+    assert "· 0:40 so far, 0:20 to the last trial · 0 member" in watch.line
+    watch.told([0.5] * 50, "judging")
+    assert "to the last" not in watch.line
+
+
+@pytest.mark.filterwarnings("ignore:Target and region quantiles")  # of ten trials
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize(
+    "picture", ["optimization_history", "slice", "param_importances", "parallel_coordinate", "contour", "timeline"]
+)
+def test_optunas_own_pictures_are_drawn_of_what_is_kept(study, picture):
+    kept = optuna.load_study(study_name="one", storage=f"sqlite:///{study.storage}")
+    assert getattr(optuna.visualization.matplotlib, f"plot_{picture}")(kept) is not None
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_optuna_draws_learning_curves_by_some_of_their_epochs_with_the_first_and_the_last(tmp_path):
+    study = searched(tmp_path / "one.db", ["l2"], trials=3, epochs=25, name="one")
+    kept = optuna.load_study(study_name="one", storage=f"sqlite:///{study.storage}")
+    axes = optuna.visualization.matplotlib.plot_intermediate_values(kept)
+    assert len(axes.lines) == 3
+    for trial in study._found.trials:
+        curve = trial.curves[:5, ..., 0].mean((0, 2))
+        shown = kept.trials[trial.number].intermediate_values
+        assert {1, 25} <= set(shown)
+        assert 5 < len(shown) <= 12
+        assert shown == {epoch: pytest.approx(curve[epoch - 1]) for epoch in shown}
+
+
+def harmed():
+    """A network that leaves out nearly all that it knows, and the images that it is to learn."""
+    x, y = load_digits(return_X_y=True)
+    layers = [keras.layers.Dense(16, "relu"), keras.layers.Dropout(0.9), keras.layers.Dense(10, "softmax")]
+    model = keras.Sequential([keras.Input((64,)), *layers])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model, (x[:300] / 16).astype("float32"), y[:300]
+
+
+@pytest.mark.parametrize("techniques", ["l2", "dropout"])
+def test_what_the_model_brings_and_does_harm_is_left_out(techniques):
+    model, x, y = harmed()
+    study = searched(model=model, x=x, y=y, techniques=[techniques], trials=6, epochs=12, batch_size=16)
+    assert study.verdict == "helps", str(study)
+    assert (study.recipe["dropout"] or 0.0) < 0.9
+    assert study.score.value > study.as_given.value + 0.1
+    assert study._found.trials[study._found.choice.plain].name == "plain"
+    assert "no dropout" in str(study) or study.recipe["dropout"]
+
+
+def test_fold_models_that_diverged_are_left_out_of_the_ensemble(monkeypatch):
+    submit = Trainer.submit
+
+    def spoiled(trainer, tasks, *arguments):
+        wait, left = submit(trainer, tasks, *arguments), [2]
+
+        def outcomes():
+            found = wait()
+            for outcome in found:
+                if outcome.weights is not None and left[0]:
+                    left[0] -= 1
+                    outcome.diverged, outcome.held_out[-1] = 1, np.full_like(outcome.held_out[-1], np.nan)
+            return found
+
+        return outcomes
+
+    monkeypatch.setattr(Trainer, "submit", spoiled)
+    study = searched(techniques=["l2"], trials=3)
+    assert len(study._fold_models()) == 3
+    single = [model.predict(X, verbose=0) for model in study._fold_models()]
+    np.testing.assert_allclose(study.ensemble().predict(X, verbose=0), np.mean(single, 0), atol=1e-6)
+    assert study._evidence.calibration.bins["rows"].sum() == 60
+    with pytest.raises(ValueError, match="Every one diverged"):
+        dataclasses.replace(study, _found=study._found._replace(weights=[])).ensemble()
+
+
+def test_a_sampler_learns_where_networks_diverge():
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    space = {"learning_rate": (1e-3, 1e5), "l2": None}  # the upper half of it diverges
+    study = rg.search(model, X, X[:, 0], space, storage="sqlite://", **QUICK | {"trials": 60})
+    diverged = study.table["score"].isna()
+    assert diverged[:20].sum() >= 3
+    assert diverged[42:].sum() == 0  # the two before these are planned
 
 
 def test_the_model_is_plain_keras_and_the_ensemble_the_mean_of_its_fold_models(study, tmp_path):

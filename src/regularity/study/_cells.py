@@ -42,6 +42,7 @@ class Design:
         rings: Cells that a candidate gets together; after the last ring they come again with other seeds.
         outer: Cells that are judged, on folds that what is judged there was not chosen by.
         share: Held-out rows over training rows of those; 0 where they all train on the same rows.
+        candidates_share: The same of the rings, whose cells may train on less.
         nested: Whether what is chosen for a fold has not seen it, neither in training nor in choosing.
     """
 
@@ -49,6 +50,7 @@ class Design:
     rings: list[list[Cell]]
     outer: list[Cell]
     share: float
+    candidates_share: float
     nested: bool
 
     def ring(self, number: int) -> list[Cell]:
@@ -131,7 +133,7 @@ def design_of(
         parts = _parted(held, seed, None if classes is None else classes[held])
         every = tuple(range(len(parts)))
         ring = [Cell(rows, every, n) for n in range(seeds or _VALIDATION_SEEDS)]
-        return Design(parts, [ring], [Cell(rows, every)], 0.0, True)
+        return Design(parts, [ring], [Cell(rows, every)], 0.0, 0.0, True)
     folds = [held for _, held in splits]
     outer = [Cell(rows, (k,)) for k, (rows, _) in enumerate(splits)]
     share = float(np.mean([len(held) / len(rows) for rows, held in splits]))
@@ -141,8 +143,9 @@ def design_of(
         for step in range(1, count // 2 + 1):
             pairs = dict.fromkeys(tuple(sorted((i, (i + step) % count))) for i in range(count))
             rings.append([Cell(_of_both(splits[i][0], splits[j][0]), (i, j)) for i, j in pairs])
-        return Design(folds, [_repeated(ring, seeds or 1) for ring in rings], outer, share, True)
-    return Design(folds, [_repeated(outer, seeds or 1)], outer, share, False)
+        own = float(np.mean([len(folds[k]) / len(cell.rows) for cell in rings[0] for k in cell.held]))
+        return Design(folds, [_repeated(ring, seeds or 1) for ring in rings], outer, share, own, True)
+    return Design(folds, [_repeated(outer, seeds or 1)], outer, share, share, False)
 
 
 def _repeated(cells: list[Cell], seeds: int) -> list[Cell]:

@@ -88,9 +88,8 @@ class Evidence:
         if kind == "other" or not self._models:
             return None
         outputs, rows = [], []
-        cells = np.repeat(np.arange(len(settled.design.outer)), len(self._models) // len(settled.design.outer))
-        for model, cell in zip(self._models, (settled.design.outer[c] for c in cells), strict=True):
-            held = np.concatenate([settled.design.folds[fold] for fold in cell.held])
+        for model, (cell, _) in zip(self._models, study._found.weights, strict=True):
+            held = np.concatenate([settled.design.folds[fold] for fold in settled.design.outer[cell].held])
             outputs.append(np.asarray(model.predict(settled.data.take(held).x, batch_size=256, verbose=0)))
             rows.append(held)
         probabilities = to_probabilities(study._model, kind)

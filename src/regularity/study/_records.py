@@ -71,7 +71,8 @@ class Found(NamedTuple):
         choice: What is chosen among them.
         judged: What the choice is worth; of nobody while the search runs.
         gains: What averaging some networks of the best recipe gains over one of them, on each fold; or None.
-        weights: Of the best recipe's model on each of the design's outer cells, with several seeds if there is one cell.
+        weights: Of the best recipe's model on each of the design's outer cells, with several seeds if there is one cell, beside
+            the number of the cell; what diverged is left out.
     """
 
     trials: list[Trial]
@@ -79,7 +80,7 @@ class Found(NamedTuple):
     choice: Choice
     judged: Judged
     gains: np.ndarray | None
-    weights: list[list[np.ndarray]]
+    weights: list[tuple[int, list[np.ndarray]]]
 
     @property
     def epochs(self) -> int:

@@ -126,11 +126,13 @@ def standing(
     )
     by_fold -= _mean(by_fold[base])
     merit = _mean(by_fold.T)
-    noise = _noise(above, views, by_fold, [min(trial.rings, len(design.rings)) for trial in trials], design.share)
+    noise = _noise(
+        above, views, by_fold, [min(trial.rings, len(design.rings)) for trial in trials], design.candidates_share
+    )
     paired = np.array(
         [_paired(t, e, trials[base], epochs[base], design, without) for t, e in zip(trials, epochs, strict=True)]
     )
-    error = np.array([_error(d[:, 0], design.share) for d in paired])
+    error = np.array([_error(d[:, 0], design.candidates_share) for d in paired])
     points = np.array([trial.in_space for trial in trials])
     expected = np.where(points, surrogate(encoded, np.where(points, merit, np.nan), noise), merit)
     expected[base] = 0.0 if np.isfinite(merit[base]) else np.nan  # no surrogate needed
@@ -293,7 +295,7 @@ def soonest(curves: np.ndarray) -> int:
     known = np.flatnonzero(np.isfinite(smooth).all(0))  # some scores are not defined after the first epochs
     if not len(known):
         return curves.shape[1]
-    smooth = smooth[:, known]
+    smooth = smooth[:, known].astype("float64")  # an R² may be beyond what has a square in single precision
     behind = smooth[:, [smooth.mean(0).argmax()]] - smooth
     error = np.nan_to_num(paired_error(behind.T, 0.0))
     return int(known[behind.mean(0) <= 2 * error][0]) + 1
@@ -376,11 +378,11 @@ class Choice(NamedTuple):
 
     Args:
         best: The best by the surrogate.
-        answer: Among those within an error and a quarter of the gain of the best the one with the fewest techniques; the
-            model as given where none is better.
-        single: The best with at most one technique.
+        answer: Among those within an error and a quarter of the gain of the best the one with the fewest techniques, which
+            may be plain; the model as given where none is better.
+        single: The best with one technique alone.
         plain: The model without any.
-        tied: Whether the model as given, or plain, is as good as the best.
+        tied: Whether the model as given is as good as the best.
     """
 
     best: int
@@ -409,23 +411,26 @@ def choose(trials: Sequence[Trial], at: Standing, share: float) -> Choice:
     error = np.array([_error(own - at.by_fold[best], share) for own in at.by_fold])
     as_good = at.expected >= at.expected[best] - np.nan_to_num(error)
     named = {trial.name: i for i, trial in enumerate(trials) if trial.name}
-    floor = max((at.expected[i] for i in named.values() if np.isfinite(at.expected[i])), default=-np.inf)
+    given, plain = named["as given"], named.get("plain", named["as given"])
+    floor = at.expected[given] if np.isfinite(at.expected[given]) else -np.inf
     # the more its scores vary, the wider is a candidate's error: to be simple must not cost what there is to gain
     enough = floor + _KEPT * (at.expected[best] - floor) if np.isfinite(floor) else -np.inf
     # a sampler may draw nothing at all: unless something stays in the space, that is one of those with a name once more
     same = [trials[i].recipe for i in named.values()]
-    others = [i for i, trial in enumerate(trials) if trial.point or (not trial.name and trial.recipe not in same)]
-    simple = [i for i in others if as_good[i] and at.expected[i] >= enough]
-    better = [i for i in simple if at.expected[i] > floor]  # where the best is no better than those, none is
+    again = [i for i, trial in enumerate(trials) if not trial.point and not trial.name and trial.recipe in same]
+    better = [
+        i
+        for i in range(len(trials))
+        if i != given and i not in again and as_good[i] and at.expected[i] >= enough and at.expected[i] > floor
+    ]
     answer = min(
         better,
         key=lambda i: (trials[i].techniques, -at.expected[i]),
-        default=best if np.isnan(at.expected[named["as given"]]) else named["as given"],
+        default=best if np.isnan(at.expected[given]) else given,
     )
-    singles = [i for i, trial in enumerate(trials) if trial.techniques == 1 and np.isfinite(at.expected[i])]
-    single = max(singles, key=lambda i: at.expected[i], default=named["as given"])
-    plain = named.get("plain", named["as given"])
-    return Choice(best, answer, single, plain, bool(any(as_good[i] for i in named.values())))
+    alone = [i for i, trial in enumerate(trials) if trial.techniques == 1 and "learning_rate" not in trial.point]
+    single = max((i for i in alone if np.isfinite(at.expected[i])), key=lambda i: at.expected[i], default=given)
+    return Choice(best, answer, single, plain, bool(as_good[given]))
 
 
 def ruled_out(trials: Sequence[Trial], at: Standing, among: Sequence[int], share: float) -> list[int]:

@@ -623,7 +623,7 @@ class _Search:
         for i, trial in enumerate(new):
             self._take(trial, outcomes[i * ring : (i + 1) * ring], tasks[i * ring].epochs)
             trial.seconds = self.elapsed
-            self.store.add(trial, _value(trial, ring))
+            self.store.add(trial, _value(trial, ring), _reported(trial, ring))
             _tell_others(self.listeners, self.store, trial, ring)
         self.trainer.forget(tasks)
         for trial in job:
@@ -635,12 +635,10 @@ class _Search:
                     curves = curves.reshape(self.design.seeds, -1, curves.shape[1]).mean(0)
                 self.told.append((value, soonest(curves)))
             with quiet_optuna():
-                if trial.pruned:
-                    self.mirror.tell(self.in_mirror[trial.number], state=optuna.trial.TrialState.PRUNED)
-                elif np.isfinite(value):
+                if np.isfinite(value) and not trial.pruned:
                     self.mirror.tell(self.in_mirror[trial.number], value)
-                else:
-                    self.mirror.tell(self.in_mirror[trial.number], state=optuna.trial.TrialState.FAIL)
+                else:  # that one diverged a sampler learns from, as the worst there is; of one that failed it does not
+                    self.mirror.tell(self.in_mirror[trial.number], state=optuna.trial.TrialState.PRUNED)
         self.epochs = long_enough(self.told, self.epochs_at_first, self.most_epochs)
         pruned = sum(trial.pruned for trial in self.trials)
         self._show(
@@ -730,7 +728,9 @@ class _Search:
             at = self._standing()
             if not np.isfinite(at.expected[leaders]).any():
                 return
-            gone = ruled_out(self.trials, at, [i for i in leaders if np.isfinite(at.expected[i])], self.design.share)
+            gone = ruled_out(
+                self.trials, at, [i for i in leaders if np.isfinite(at.expected[i])], self.design.candidates_share
+            )
             leaders = [i for i in leaders if i in named or (i not in gone and np.isfinite(at.expected[i]))]
 
     def _recall(self, trial: Trial, ring: int) -> bool:
@@ -755,11 +755,11 @@ class _Search:
     def judge(self, pool: Pool | Cluster) -> Found:
         """Score what is chosen without a fold on that fold, beside the model as given, plain and the best single technique."""
         final = self._standing()
-        chosen = choose(self.trials, final, self.design.share)
+        chosen = choose(self.trials, final, self.design.candidates_share)
         contestants: list[dict[str, tuple[int, int]]] = []
         for fold in range(len(self.design.folds)):
             at = self._standing(fold)
-            one = choose(self.trials, at, self.design.share)
+            one = choose(self.trials, at, self.design.candidates_share)
             picks = {"answer": one.answer, "as given": 0, "plain": one.plain, "single": one.single}
             contestants.append({role: (i, int(at.epochs[i])) for role, i in picks.items()})
         answer = (chosen.answer, int(final.epochs[chosen.answer]))
@@ -782,7 +782,7 @@ class _Search:
             for i, e, c in wanted
             for s in range(seeds)
             if self._judged(i, e, c, s) is None
-            or ((i, e) == answer and (((c, s) in names and weights[c, s] is None) or (unknown and s < _AVERAGED)))
+            or ((i, e) == answer and (self._lacks(weights, answer, c, s) or (unknown and s < _AVERAGED)))
         ]
         tasks = []
         for i, e, c, s in todo:
@@ -798,7 +798,7 @@ class _Search:
             if outcome.outputs is not None:
                 shown.setdefault(c, []).append(outcome)
             scores = outcome.held_out[-1][:, 0].tolist()
-            if outcome.weights is not None:
+            if outcome.weights is not None and outcome.diverged is None:  # else they are of no use
                 weights[c, s] = outcome.weights
                 self.store.keep_weights(names[c, s], outcome.weights)
             self.store.note(f"judged {self.trials[i].number} {e} {c} {s}", scores)
@@ -807,8 +807,14 @@ class _Search:
         self.trainer.forget(tasks)
         judged = Judged(contestants, self._judged_networks(contestants, seeds))
         gains = np.array(self.store.noted(averaged), "float64") if averages else None
-        kept_weights = [each for each in weights.values() if each is not None]
+        kept_weights = [(c, each) for (c, _), each in weights.items() if each is not None]
         return Found(self.trials, final, chosen, judged, gains, kept_weights)
+
+    def _lacks(self, weights: Mapping[tuple[int, int], Any], answer: tuple[int, int], cell: int, seed: int) -> bool:
+        """Whether a network that is to be averaged has been judged, but its weights are gone; one that diverged has none."""
+        judged = self._judged(*answer, cell, seed)
+        finite = judged is not None and np.isfinite(judged).all()
+        return bool(finite) and (cell, seed) in weights and weights[cell, seed] is None
 
     def _gains(self, shown: Mapping[int, Sequence[Outcome]]) -> list[float | None]:
         """What averaging networks of one training set gains over one of them, on each fold; None where one diverged."""

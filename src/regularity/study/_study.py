@@ -244,11 +244,20 @@ class Study:
         """The fold models of the best recipe, their outputs averaged, as one plain Keras model.
 
         They were trained while judging, so this costs nothing; each has seen all rows but those of its fold, or, without
-        folds, has a seed of its own. What averaging is worth says `gain_of_averaging`.
+        folds, has a seed of its own. What averaging is worth says `gain_of_averaging`. One that diverged is left out.
+
+        Raises:
+            ValueError: If all of them did, or the model does not say what its inputs are.
 
         Hansen and Salamon, "Neural network ensembles", 1990.
         """
-        return _keras.average_of(self._fold_models(), self._model)
+        models = self._fold_models()
+        if not models:
+            raise ValueError(
+                "Expected a fold model of the best recipe whose weights are finite, to average. Every one diverged: lower the "
+                "learning rate, or scale the inputs."
+            )
+        return _keras.average_of(models, self._model)
 
     def code(self) -> str:
         """The answer as Keras source, which builds the model and trains it: stock Keras where its recipe is stock.
@@ -421,7 +430,7 @@ class Study:
 
     def _fold_models(self) -> list[keras.Model]:
         """The best recipe's model on each of the design's outer cells, as plain Keras."""
-        weights = enumerate(self._found.weights)
+        weights = self._found.weights
         return [Member(self.best, 0, cell, {}, None, self._model, each).model for cell, each in weights]
 
     def _ablated(self, seeds: int = 2) -> Ablation:
@@ -476,10 +485,11 @@ class Study:
     @property
     def _subject(self) -> str:
         """What it is that helps."""
-        if self.best.learning_rate is None:
-            return "Regularization"
-        on = any(self.best.strengths.values())
-        return "Regularization with another learning rate" if on else "Another learning rate"
+        strengths, rate = self.best.strengths, self.best.learning_rate is not None
+        if not strengths:
+            return "Another learning rate"
+        what = "Regularization" if any(strengths.values()) else "Less regularization"  # of what the model brings
+        return f"{what} with another learning rate" if rate else what
 
     @property
     def _only_given_diverges(self) -> bool:
@@ -505,7 +515,7 @@ def _pm(score: Score) -> str:
 
 
 def _listed(recipe: Recipe) -> str:
-    on = {key: strength for key, strength in recipe.strengths.items() if strength}
-    text = ", ".join(f"{key} {strength:.3g}" for key, strength in on.items()) or "nothing"
+    each = [f"{key} {strength:.3g}" if strength else f"no {key}" for key, strength in recipe.strengths.items()]
+    text = ", ".join(each) or "nothing"
     rate = f", learning rate {recipe.learning_rate:.3g}" if recipe.learning_rate else ""
     return f"{text}{rate} ({recipe.epochs} epochs)"

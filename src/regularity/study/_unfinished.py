@@ -44,7 +44,7 @@ class Unfinished:
         encoded = np.array([settled.space.encoded(trial.point) for trial in trials])
         at = standing(trials, settled.design, encoded, weights_of(len(settled.plan.scores)))
         try:
-            choice = choose(trials, at, settled.design.share)
+            choice = choose(trials, at, settled.design.candidates_share)
         except ValueError:  # all have diverged up to now
             return None
         found = Found(trials, at, choice, Judged([], {}), None, [])

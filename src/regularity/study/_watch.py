@@ -39,6 +39,7 @@ class Watch:
         self._score, self._count, self._seconds, self._begun = score, count, seconds, begun
         self._lock, self._epochs, self._text = threading.Lock(), 0, _COMPILING
         self._values: list[float] = []
+        self._first: tuple[float, int] | None = None  # when it was first told of trials, and of how many
 
     def advance(self, epochs: int) -> None:
         """Count member-epochs that are done; may be called from any lane."""
@@ -58,6 +59,7 @@ class Watch:
             self._text = f"{best}, as given {values[0]:.4g} · {done}{f', {failed} diverged' if failed else ''}, {doing}"
             self._tell([[float(value) for value in values[len(self._values) :]], doing])  # what is new
             self._values = list(values)
+            self._first = self._first or (time.monotonic(), len(values))
             self._show()
 
     def take(self, said: Any) -> None:
@@ -72,8 +74,18 @@ class Watch:
     def line(self) -> str:
         """What it shows."""
         spent = time.monotonic() - self._begun
-        left = f"{clock(self._seconds - spent)} left" if self._seconds else f"{clock(spent)} so far"
+        left = f"{clock(self._seconds - spent)} left" if self._seconds else f"{clock(spent)} so far{self._ahead}"
         return f"{self._text} · {left} · {self._epochs} member-epochs"  # a narrow terminal cuts off what comes last
+
+    @property
+    def _ahead(self) -> str:
+        """How long the trials to come take, as fast as those since the first were told of."""
+        begun, first = self._first or (0.0, 0)
+        done, count = len(self._values) - first, self._count or 0
+        if done <= 0 or len(self._values) >= count:
+            return ""
+        seconds = (time.monotonic() - begun) / done * (count - len(self._values))
+        return f", {clock(seconds)} to the last trial"
 
     def _show(self) -> None:
         self._line.show(self.line)
