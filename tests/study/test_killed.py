@@ -1,5 +1,6 @@
 """A search that is killed, again and again, by the system itself: nothing that was finished is lost or counted twice."""
 
+import json
 import os
 import shutil
 import signal
@@ -10,9 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.datasets import load_iris
 
 KILLS = 25
 TRIALS = 60
@@ -22,11 +25,12 @@ TRIALS = 60
 # trial that is finished, or of a chunk in training, which is written after every epoch here; or when it has written so many
 # trials, or scores of the judge.
 SCRIPT = """
-import os, signal, sys, threading
+import json, os, signal, sys, threading
 os.environ["KERAS_BACKEND"] = "jax"
 import jax, keras, numpy as np, optuna, pandas as pd, regularity as rg
 from scipy import stats
 from sklearn.gaussian_process import GaussianProcessRegressor
+from regularity import cli
 from regularity.population import _checkpoints
 from regularity.study._store import Store
 from regularity.study import _search
@@ -90,14 +94,24 @@ def search(storage, table, trials):
     ensemble = np.concatenate([weights.ravel() for weights in study.ensemble().get_weights()])
     pd.DataFrame({"weights": ensemble}).to_pickle(table + ".ensemble")
 
+def command(folder, printed, *arguments):
+    os.chdir(folder)
+    os.dup2(os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
+    sys.argv = ["regularity", *arguments]
+    try:
+        cli.main()
+    except SystemExit as ended:
+        sys.stdout.flush()
+        assert not ended.code, ended
+
 for line in sys.stdin:
-    storage, table, trials, since, delay = line.split()
+    what, since, delay, *arguments = json.loads(line)
     child = os.fork()
     if not child:
         if since != "never":
-            KILLS[since](float(delay))
+            KILLS[since](delay)
         try:
-            search(storage, table, int(trials)) if int(trials) else path(storage, table)
+            {"search": search, "path": path, "command": command}[what](*arguments)
         except BaseException as error:
             print(repr(error), file=sys.stderr, flush=True)
             os._exit(1)
@@ -107,8 +121,8 @@ for line in sys.stdin:
 
 
 @pytest.fixture(scope="module")
-def search(tmp_path_factory):
-    """Search in a process of its own, or with no trials train a path; gives how that ended."""
+def run(tmp_path_factory):
+    """Run one of the script's functions in a process of its own; gives how that ended."""
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(tmp_path_factory.mktemp("compiled"))],
         env={**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
@@ -117,14 +131,25 @@ def search(tmp_path_factory):
         text=True,
     )
 
-    def search(storage, table: Path, trials: int, since: str = "never", delay: float = 0.0) -> int:
-        print(storage, table, trials, since, delay, file=process.stdin, flush=True)
+    def run(what: str, *arguments, since: str = "never", delay: float = 0.0) -> int:
+        given = [part if isinstance(part, int) else str(part) for part in arguments]
+        print(json.dumps([what, since, delay, *given]), file=process.stdin, flush=True)
         return int(process.stdout.readline())
 
-    yield search
+    yield run
     process.stdin.close()
     process.wait(60)
     process.stdout.close()
+
+
+@pytest.fixture
+def search(run):
+    """Search in a process of its own; gives how that ended."""
+
+    def search(storage, table: Path, trials: int, since: str = "never", delay: float = 0.0) -> int:
+        return run("search", storage, table, trials, since=since, delay=delay)
+
+    return search
 
 
 def test_a_search_that_is_killed_again_and_again_ends_as_one_that_is_not(search, tmp_path):
@@ -152,21 +177,59 @@ def test_a_search_that_is_killed_again_and_again_ends_as_one_that_is_not(search,
     compare(whole, killed)
 
 
-def test_a_path_that_is_killed_before_it_is_half_done_comes_to_the_same_end(search, tmp_path):
+def test_what_is_begun_on_the_command_line_is_resumed_there_after_a_kill(run, tmp_path):
+    x, y = load_iris(return_X_y=True)
+    np.savez(tmp_path / "flowers.npz", x=x[::3].astype("float32"), y=y[::3])
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(3, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.save(tmp_path / "net.keras")
+    asked = [
+        "search",
+        "net.keras",
+        "flowers.npz",
+        "--techniques",
+        "l2",
+        "--trials",
+        "12",
+        "--batch-size",
+        "10",
+        "--json",
+    ]
+    assert run("command", tmp_path, tmp_path / "whole.json", *asked, "--storage", "whole.db") == 0
+    printed = tmp_path / "killed.json"
+    assert run("command", tmp_path, printed, *asked, since="trials", delay=5) == -signal.SIGKILL
+    assert printed.read_text() == ""
+    again = ["resume", "net", "--json"]
+    assert run("command", tmp_path, printed, *again, since="trials", delay=4) == -signal.SIGKILL
+    assert numbers_kept(tmp_path / "regularity" / "net.db") == list(range(9))
+    assert run("command", tmp_path, printed, *again) == 0
+    whole, killed = (json.loads((tmp_path / name).read_text()) for name in ("whole.json", "killed.json"))
+    for found in (whole, killed):
+        for row in found["table"]:
+            del row["seconds"]
+    assert len(whole["table"]) == 12
+    for part in ("table", "comparison", "recipe", "verdict"):
+        assert whole[part] == killed[part]
+
+
+def test_a_path_that_is_killed_before_it_is_half_done_comes_to_the_same_end(run, tmp_path):
+    def path(storage: Path, table: Path, since: str = "never", many: int = 0) -> int:
+        return run("path", storage, table, since=since, delay=many)
+
     whole, killed = tmp_path / "whole.table", tmp_path / "killed.table"
-    assert search(tmp_path / "whole.db", whole, 0) == 0
+    assert path(tmp_path / "whole.db", whole) == 0
     ended = []
     while not ended or ended[-1]:
         assert len(ended) < 12, "what was trained is lost"
-        ended.append(search(tmp_path / "killed.db", killed, 0, "saves", 5))  # of some thirty
+        ended.append(path(tmp_path / "killed.db", killed, "saves", 5))  # of some thirty
     assert len(ended) > 3
     assert set(ended) == {0, -signal.SIGKILL}
     pd.testing.assert_frame_equal(pd.read_pickle(whole), pd.read_pickle(killed), check_exact=True)
     assert numbers_kept(tmp_path / "killed.db") == list(range(6))
 
-    assert search(tmp_path / "cut.db", killed, 0, "trials", 3) == -signal.SIGKILL
+    assert path(tmp_path / "cut.db", killed, "trials", 3) == -signal.SIGKILL
     assert numbers_kept(tmp_path / "cut.db") == list(range(3))
-    assert search(tmp_path / "cut.db", killed, 0) == 0
+    assert path(tmp_path / "cut.db", killed) == 0
     assert numbers_kept(tmp_path / "cut.db") == list(range(6))
     pd.testing.assert_frame_equal(pd.read_pickle(whole), pd.read_pickle(killed), check_exact=True)
 
