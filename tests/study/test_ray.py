@@ -71,8 +71,8 @@ def test_a_node_that_dies_in_the_middle_costs_no_trial_and_doubles_none(cluster,
     told = []
     add = Store.add
 
-    def added(self, trial, value):
-        add(self, trial, value)
+    def added(self, trial, *what):
+        add(self, trial, *what)
         told.append(trial.number)
         if len(told) == 2:
             cluster.remove_node(other, allow_graceful=False)
@@ -121,8 +121,8 @@ def test_a_node_that_dies_while_its_workers_are_idle_is_not_blamed_on_members(cl
         pools.append(self)
         return chunk(self, tasks)
 
-    def added(self, trial, value):
-        add(self, trial, value)
+    def added(self, trial, *what):
+        add(self, trial, *what)
         told.append(trial.number)
         if len(told) == TRIALS:  # only the race and the judging are still to come
             until(lambda: len(pools[0]._idle) == len(pools[0].lanes))
@@ -148,6 +148,27 @@ def test_members_that_kill_their_workers_end_the_search(connected, monkeypatch):
     monkeypatch.setattr(_ray, "_DEATHS", 1)
     with pytest.raises(RuntimeError, match="workers of the cluster died"):
         searched(Ends(os.getpid()), engine="ray")
+
+
+class EndsAtOnce(Ends):
+    def __init__(self, process, **kwargs):
+        super().__init__(process, **kwargs)
+        if os.getpid() != process:
+            os._exit(1)
+
+
+def test_workers_that_die_while_they_start_are_told_of_to_those_who_come_later(connected, monkeypatch):
+    monkeypatch.setattr(_ray, "_DEATHS", 1)
+    submit = _ray.Cluster.submit
+
+    def later(self, tasks, *arguments):
+        self.chunk(tasks)
+        until(lambda: not self._starting)
+        return submit(self, tasks, *arguments)
+
+    monkeypatch.setattr(_ray.Cluster, "submit", later)
+    with pytest.raises(RuntimeError, match="die while they start"):
+        searched(EndsAtOnce(os.getpid()), engine="ray")
 
 
 def test_what_the_model_raises_is_raised_once(connected):

@@ -67,6 +67,7 @@ class Cluster:
         self._place_of: dict[Any, dict[str, Any]] = {}
         self._came_up: set[Any] = set()  # workers that have been ready
         self._stillborn = 0  # workers in a row that died before they were
+        self._lost: Exception | None = None  # why no others are started
         self._changed, self._stopped = threading.Condition(), False
         self.lanes = self._places()
         self._thread = threading.Thread(target=self._dispatch, name="cluster", daemon=True)
@@ -184,6 +185,9 @@ class Cluster:
                     self._idle.pop()
                     self._pieces.popleft()
             pending = [*self._running, *self._starting]
+            if self._lost is not None and not (pending or self._idle):
+                self._fail(self._lost)
+                continue
             ready, _ = self._ray.wait(pending, num_returns=1, timeout=0.05) if pending else ([], [])
             alone = 0.0 if self._running or self._idle else alone + 0.05
             for answer in ready:
@@ -237,7 +241,7 @@ class Cluster:
         if piece is None and not came_up and not gone:
             self._stillborn += 1
             if self._stillborn > _DEATHS:
-                self._fail(RuntimeError(f"Workers of the cluster die while they start: {error}"))
+                self._lost = RuntimeError(f"Workers of the cluster die while they start: {error}")
                 return
         self._start(place, anywhere=True)
         # those that are idle may have been lost with it: who answers is idle again
