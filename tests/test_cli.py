@@ -259,6 +259,20 @@ def test_path_of_a_parquet_file(run, folder, kind):
     assert len(json.loads(out)["table"]) == 2
 
 
+def test_path_that_is_kept_is_there_again_and_no_search_that_could_be_resumed(run, folder, monkeypatch):
+    asked = ["path", "model.keras", "data.npz", *SMALL, "--name", "kept", "--json"]
+    code, first, err = run(*asked)
+    assert (code, err) == (0, "")
+    monkeypatch.setattr("regularity.population._train.Trainer.train", lambda *_: pytest.fail("it trains"))
+    assert run(*asked) == (0, first, "")
+    code, _, err = run(*asked, "--seed", "1")
+    assert code == 2
+    assert "another folds" in err
+    code, _, err = run("resume", "kept")
+    assert code == 2
+    assert err.count("\n") <= 3, err
+
+
 def test_model_that_brings_a_strength_has_each_choice_marked_once(run, folder):
     layers = [keras.layers.Dense(8, "relu"), keras.layers.Dropout(0.8), keras.layers.Dense(3, "softmax")]
     model = keras.Sequential([keras.Input((4,)), *layers])

@@ -128,6 +128,10 @@ def path(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows of a step.")] = 32,
     init: Annotated[Init, typer.Option("--init", help="Fresh weights, or those of the model.")] = Init.fresh,
     seed: Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="The same seed gives the same path.")] = 0,
+    storage: Annotated[
+        str | None, typer.Option("--storage", help="A URL or a file to keep it in, for the same call to go on from.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Keep it under that name.")] = None,
     plot: Annotated[Path, typer.Option("--plot", help="Where the picture goes.")] = Path("path.png"),
     out: Annotated[
         Path | None, typer.Option("--out", help="Train the answer on all rows and save it here, as .keras.")
@@ -147,7 +151,8 @@ def path(
     try:
         found = rg.path(
             loaded, x, y, technique=technique, strengths=strengths, folds=folds, epochs=epochs, seeds=seeds, score=score,
-            batch_size=batch_size, init=init.value, seed=seed, verbose=0 if quiet or as_json else "auto",
+            batch_size=batch_size, init=init.value, seed=seed, storage=storage, name=name,
+            verbose=0 if quiet or as_json else "auto",
         )  # fmt: skip
     except (ValueError, TypeError) as error:
         raise Wrong(str(error)) from error
