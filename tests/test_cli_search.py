@@ -114,7 +114,7 @@ def test_a_study_in_a_file_of_another_name_is_found(run):
     assert "regularity resume one --storage kept" in err
     assert as_json(run("resume", "one", "--storage", "kept", "--json"))["table"] == first["table"]
     code, _, err = run("resume", "other", "--storage", "kept")
-    assert (code, "'other' was begun from Python" in err) == (2, True)
+    assert (code, "'other' was not begun by regularity search" in err) == (2, True)
 
 
 @pytest.mark.filterwarnings("default:The search took")

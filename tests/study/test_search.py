@@ -16,7 +16,7 @@ from sklearn.model_selection import LeaveOneOut, ShuffleSplit
 import regularity as rg
 from regularity.population._population import Population
 from regularity.population._train import Trainer
-from regularity.study import _watch
+from regularity.study import _search, _watch
 from regularity.study._records import Judged
 from regularity.study._rule import Trial, best_epoch
 from regularity.study._search import _seconds
@@ -644,6 +644,20 @@ def test_on_validation_data_several_networks_are_judged_and_averaged():
     np.testing.assert_allclose(study._found.gains, gains, atol=1e-6)
     assert study.gain_of_averaging.value == pytest.approx(np.mean(gains))
     assert study._evidence.calibration.bins["rows"].sum() == 40
+
+
+def test_further_seeds_are_judged_where_there_turns_out_to_be_time(monkeypatch):
+    at_once = searched(techniques=["l2"], trials=4)
+    monkeypatch.setattr(_search._Search, "_judged_seeds", lambda *_: 1)
+    study = searched(techniques=["l2"], trials=4, budget=600)
+    assert study._found.judged.networks["answer"].shape == (5, 3)
+    for role, networks in at_once._found.judged.networks.items():
+        np.testing.assert_allclose(study._found.judged.networks[role], networks, atol=1e-6)
+    np.testing.assert_allclose(study._found.gains, at_once._found.gains, atol=1e-6)
+    monkeypatch.setattr(_search._Search, "_left", 0.0)
+    study = searched(techniques=["l2"], trials=4)
+    assert study._found.judged.networks["answer"].shape == (5, 1)
+    assert study.gain_of_averaging is None
 
 
 def test_source_has_the_weights_of_classes_rows_and_the_kept_model():

@@ -86,8 +86,8 @@ def search_again(
     asked = asked_of(storage, study)
     if asked is None:
         raise Wrong(
-            f"The study {study!r} was begun from Python. Run the same rg.search(...) again: it goes on where it stopped, and what it "
-            "returns has a report(...)."
+            f"The study {study!r} was not begun by regularity search. Run again what began it, rg.search(...), rg.path(...) or "
+            "regularity path: it goes on where it stopped. What rg.search returns has a report(...)."
         )
     asked = dict.fromkeys(_SHARED) | asked  # an option may have come since
     instead = {key: value for key, value in instead.items() if value is not None}

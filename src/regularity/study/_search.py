@@ -768,43 +768,48 @@ class _Search:
             for fold in cell.held:
                 wanted.update(dict.fromkeys((*contestant, c) for contestant in contestants[fold].values()))
             wanted[(*answer, c)] = None
-        seeds = self._judged_seeds(list(wanted))
         # for the average: a network of each training set, or some of the only one
         cells = range(len(self.design.outer))
         kept = [(c, s) for c in cells for s in range(1 if len(cells) > 1 else _AVERAGED)]
         names = {(c, s): f"{self.trials[answer[0]].number}-{answer[1]}-{c}{f'-{s}' if s else ''}" for c, s in kept}
         weights = {cell: self.store.weights(name) for cell, name in names.items()}
         averaged = f"averaged {self.trials[answer[0]].number} {answer[1]}"
+        unknown = self.plan.scores[0] != "loss" and self.store.noted(averaged) is None
+        shown: dict[tuple[int, int], Outcome] = {}  # the answer's networks with what they put out, by cell and seed
+        seeds, trained, begun = self._judged_seeds(list(wanted)), 0, time.monotonic()
+        while True:
+            todo = [
+                (i, e, c, s)
+                for i, e, c in wanted
+                for s in range(seeds)
+                if self._judged(i, e, c, s) is None
+                or ((i, e) == answer and self._lacks(weights, answer, c, s))
+                or ((i, e) == answer and unknown and s < _AVERAGED <= seeds and (c, s) not in shown)
+            ]
+            tasks = []
+            for i, e, c, s in todo:
+                cell, number = self.design.outer[c], 500_000 + c * 1000 + s
+                keep, shows = (i, e) == answer and (c, s) in names, (i, e) == answer and unknown and s < _AVERAGED
+                tasks += self.members_of.tasks(self.trials[i].recipe, [(cell, number)], e, keep, shows)
+            self._show("judging")
+            outcomes = self._train(tasks, pool)()
+            for (i, e, c, s), outcome in zip(todo, outcomes, strict=True):
+                if outcome.outputs is not None:
+                    shown[c, s] = outcome
+                if outcome.weights is not None and outcome.diverged is None:  # else they are of no use
+                    weights[c, s] = outcome.weights
+                    self.store.keep_weights(names[c, s], outcome.weights)
+                scores = outcome.held_out[-1][:, 0].tolist()
+                self.store.note(f"judged {self.trials[i].number} {e} {c} {s}", scores)
+            self.trainer.forget(tasks)
+            trained += len(todo)
+            # by what these took there may be time for a seed more, though none was reckoned with
+            if not todo or seeds == self._most_seeds or self._left < (time.monotonic() - begun) / trained * len(wanted):
+                break
+            seeds += 1
         averages = self.plan.scores[0] != "loss" and seeds >= _AVERAGED
-        unknown = averages and self.store.noted(averaged) is None
-        todo = [
-            (i, e, c, s)
-            for i, e, c in wanted
-            for s in range(seeds)
-            if self._judged(i, e, c, s) is None
-            or ((i, e) == answer and (self._lacks(weights, answer, c, s) or (unknown and s < _AVERAGED)))
-        ]
-        tasks = []
-        for i, e, c, s in todo:
-            trial = self.trials[i]
-            number = 500_000 + c * 1000 + s
-            keep = (i, e) == answer and (c, s) in names
-            shows = (i, e) == answer and unknown and s < _AVERAGED
-            tasks += self.members_of.tasks(trial.recipe, [(self.design.outer[c], number)], e, keep, shows)
-        self._show("judging")
-        outcomes = self._train(tasks, pool)()
-        shown: dict[int, list[Outcome]] = {}
-        for (i, e, c, s), outcome in zip(todo, outcomes, strict=True):
-            if outcome.outputs is not None:
-                shown.setdefault(c, []).append(outcome)
-            scores = outcome.held_out[-1][:, 0].tolist()
-            if outcome.weights is not None and outcome.diverged is None:  # else they are of no use
-                weights[c, s] = outcome.weights
-                self.store.keep_weights(names[c, s], outcome.weights)
-            self.store.note(f"judged {self.trials[i].number} {e} {c} {s}", scores)
-        if unknown:
+        if averages and unknown:
             self.store.note(averaged, self._gains(shown))
-        self.trainer.forget(tasks)
         judged = Judged(contestants, self._judged_networks(contestants, seeds))
         gains = np.array(self.store.noted(averaged), "float64") if averages else None
         kept_weights = [(c, each) for (c, _), each in weights.items() if each is not None]
@@ -816,13 +821,17 @@ class _Search:
         finite = judged is not None and np.isfinite(judged).all()
         return bool(finite) and (cell, seed) in weights and weights[cell, seed] is None
 
-    def _gains(self, shown: Mapping[int, Sequence[Outcome]]) -> list[float | None]:
+    def _gains(self, shown: Mapping[tuple[int, int], Outcome]) -> list[float | None]:
         """What averaging networks of one training set gains over one of them, on each fold; None where one diverged."""
         score = self.plan.scores[0]
         assert score != "loss"
         found: list[float | None] = [None] * len(self.design.folds)
         for c, cell in enumerate(self.design.outer):
-            finite = [outcome for outcome in shown.get(c, ()) if outcome.diverged is None]
+            finite = [
+                outcome
+                for (of, _), outcome in sorted(shown.items(), key=lambda one: one[0])
+                if of == c and outcome.diverged is None
+            ]
             if len(finite) < _AVERAGED:
                 continue
             mean, begin = np.mean([outcome.outputs for outcome in finite], 0), 0
