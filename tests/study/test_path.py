@@ -829,6 +829,11 @@ def test_optuna_reads_a_path_that_was_kept(tmp_path):
     assert [trial.params["dropout"] for trial in study.trials] == pytest.approx(path.table["strength"].tolist())
     assert [trial.value for trial in study.trials] == pytest.approx(path.table["score"].tolist(), rel=1e-6)
     assert rg.Recipe(study.trials[-1].user_attrs["recipe"]) == rg.Recipe({"dropout": 0.8})
+    path = kept(tmp_path / "paths.db", "l2", name="log")
+    study = optuna.load_study(study_name="log", storage=f"sqlite:///{tmp_path / 'paths.db'}")
+    assert [trial.params.get("l2", 0.0) for trial in study.trials] == pytest.approx(path.table["strength"].tolist())
+    assert "l2" not in study.trials[0].params  # off, which a logarithmic axis does not have
+    assert study.trials[1].distributions["l2"].log
 
 
 def test_sequences_with_masks_are_scored():

@@ -458,18 +458,19 @@ def _keep(store: Store, technique: str, candidates: Sequence[_Candidate], curves
     """Keep a path, each candidate as a trial."""
     import optuna
 
-    finite = [c.strength for c in candidates if math.isfinite(c.strength)]
-    range_ = optuna.distributions.FloatDistribution(min(finite), max(finite))
+    log = CATALOGUE[technique.partition("@")[0]].scale == "log"
+    shown = [math.isfinite(c.strength) and (c.strength > 0 or not log) for c in candidates]  # no axis has the others
+    strengths = [c.strength for c, on in zip(candidates, shown, strict=True) if on]
+    range_ = optuna.distributions.FloatDistribution(min(strengths), max(strengths), log=log)
     before, held = store.trials(), curves.held_out(1)
     for number, (candidate, at) in enumerate(zip(candidates, epochs_by_mean_curve(held), strict=True)):
         if number in before:  # a kill came between two of them
             continue
-        known = math.isfinite(candidate.strength)
         trial = Trial(
             number, candidate.name, candidate.recipe, {}, curves.members[number], 1,
             diverged=curves.diverged[number],
-            parameters={technique: candidate.strength} if known else {},
-            distributions={technique: range_} if known else {},
+            parameters={technique: candidate.strength} if shown[number] else {},
+            distributions={technique: range_} if shown[number] else {},
         )  # fmt: skip
         store.add(trial, float(held[number, :, at].mean()))
 
