@@ -17,6 +17,8 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_iris
 
+from regularity.study._store import Store
+
 KILLS = 25
 TRIALS = 60
 
@@ -291,6 +293,23 @@ def test_a_search_on_a_server_goes_on_after_each_kill_and_ends_as_one_that_is_no
     assert search(urls["killed"], killed, trials) == 0
     assert kept() == list(range(trials))
     compare(whole, killed)
+
+
+def test_nobody_searches_in_a_study_on_a_server_beside_another(server):
+    import psycopg
+
+    with psycopg.connect(host=str(server), user="postgres", autocommit=True) as database:
+        database.execute("create database shared")
+    url = f"postgresql://postgres@/shared?host={server}"
+    stores = [Store(url, name) for name in ("one", "one", "other")]
+    with stores[0].held():
+        with stores[2].held():
+            stores[2].note("a", 1)
+        with pytest.raises(ValueError, match="nobody else to search in the study 'one'"), stores[1].held():
+            pass
+        stores[0].note("a", 2)
+    with stores[1].held():
+        assert stores[1].noted("a") == 2
 
 
 def numbers_kept(file: Path) -> list[int]:

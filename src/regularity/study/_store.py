@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import time
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ except ImportError:  # not on Windows
     fcntl = None
 
 _FOLDER = "regularity"
+_TRIES = 30  # to have a lock on a server, a tenth of a second each
 _SHOWN = 10  # epochs at most, about, after which Optuna's tools see a score
 _PACKAGES = ("keras", "jax", "optuna", "numpy", "scikit-learn")
 
@@ -87,26 +89,24 @@ class Store:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Keep others from searching beside a database that is a file; whoever is killed lets go of it.
+        """Keep others from searching in this study, in a file or on a PostgreSQL server; whoever is killed lets go of it.
 
         Raises:
             ValueError: If another does so now.
         """
-        if self.file is None or fcntl is None:
-            yield
-            return
-        folder = self.file.with_name(f"{self.file.name}.weights")
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{hashlib.sha256(self.name.encode()).hexdigest()[:16]}.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        url = getattr(self.where, "url", self.where)  # of an Optuna storage
+        if self.file is not None:
+            lock = _locked_file(self.file.with_name(f"{self.file.name}.weights"), self.name)
+        elif str(url).startswith("postgresql"):
+            lock = _locked_on_server(str(url), self.name)
+        else:
+            lock = contextlib.nullcontext(True)
+        with lock as mine:
+            if not mine:
                 raise ValueError(
                     f"Expected nobody else to search in the study {self.name!r} in {shown(self.where)}. Received: another "
                     "process that does so now. Wait for it, or give this search a `name` of its own."
-                ) from None
-            except OSError:  # a file system without locks
-                pass
+                )
             self.reread()
             yield
 
@@ -277,6 +277,43 @@ def asked_of(storage: str | Path, name: str) -> dict[str, Any] | None:
 
     with _reached(storage), quiet_optuna():
         return optuna.load_study(study_name=name, storage=_located(storage)[1]).user_attrs.get("asked")
+
+
+@contextlib.contextmanager
+def _locked_file(folder: Path, name: str) -> Iterator[bool]:
+    """Hold a lock beside a database that is a file, and say whether that could be had."""
+    if fcntl is None:
+        yield True
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:  # a file system without locks
+            pass
+        yield True
+
+
+@contextlib.contextmanager
+def _locked_on_server(url: str, name: str) -> Iterator[bool]:
+    """Hold a lock of PostgreSQL's, which ends with the connection, and say whether that could be had."""
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.pool import NullPool
+
+    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        # a machine that is gone without a word lets go of it after a minute
+        for setting in ("idle = 30", "interval = 10", "count = 3"):
+            connection.execute(text(f"set tcp_keepalives_{setting}"))
+        for _ in range(_TRIES):
+            if mine := bool(connection.execute(text("select pg_try_advisory_lock(:key)"), {"key": key}).scalar()):
+                break
+            time.sleep(0.1)  # the server may not have noticed yet that whoever held it was killed
+        yield mine
 
 
 def _located(storage: Any) -> tuple[Path | None, Any]:
