@@ -305,7 +305,7 @@ def test_nobody_searches_in_a_study_on_a_server_beside_another(server):
     with stores[0].held():
         with stores[2].held():
             stores[2].note("a", 1)
-        with pytest.raises(ValueError, match="nobody else to search in the study 'one'"), stores[1].held():
+        with pytest.raises(ValueError, match="nobody else at work on the study 'one'"), stores[1].held():
             pass
         stores[0].note("a", 2)
     with stores[1].held():

@@ -780,9 +780,8 @@ def test_loss_of_a_row_is_one_whatever_the_reduction(reduction):
 
 def kept(storage, technique="dropout", **asked):
     """A short path on classes; those whose strengths are found train for these first."""
-    return rg.path(
-        classifier(), *classes(), technique=technique, strengths=4, epochs=3, folds=3, storage=storage, **QUICK, **asked
-    )
+    asked = {"strengths": 4, "epochs": 3, "folds": 3} | QUICK | asked
+    return rg.path(classifier(), *classes(), technique=technique, storage=storage, **asked)
 
 
 @pytest.mark.parametrize("technique", ["dropout", "l2", "max_norm"])
@@ -819,7 +818,7 @@ def test_path_with_a_name_is_kept_in_a_file_of_that_name_and_one_with_neither_no
 )
 def test_another_path_under_the_name_of_one_that_was_kept_is_refused(other, differs, tmp_path):
     kept(tmp_path / "paths.db", name="mine")
-    with pytest.raises(ValueError, match=f"Received: another {differs}. Give this search a `name`"):
+    with pytest.raises(ValueError, match=f"Received: another {differs}. Give this call a `name`"):
         kept(tmp_path / "paths.db", name="mine", **other)
 
 
@@ -834,6 +833,12 @@ def test_optuna_reads_a_path_that_was_kept(tmp_path):
     assert [trial.params.get("l2", 0.0) for trial in study.trials] == pytest.approx(path.table["strength"].tolist())
     assert "l2" not in study.trials[0].params  # off, which a logarithmic axis does not have
     assert study.trials[1].distributions["l2"].log
+    path = kept(
+        tmp_path / "paths.db", "swa", name="whole", strengths=[0.1, 0.5]
+    )  # which is nothing before the last epoch
+    study = optuna.load_study(study_name="whole", storage=f"sqlite:///{tmp_path / 'paths.db'}")
+    assert [trial.value for trial in study.trials] == pytest.approx(path.table["score"].tolist(), rel=1e-6)
+    assert path.table["epochs"].tolist()[1:] == [3, 3]
 
 
 def test_sequences_with_masks_are_scored():

@@ -319,6 +319,13 @@ def test_what_is_within_the_error_of_plain_alone_is_not_tied_with_the_model_as_g
     assert (chosen.answer, chosen.tied) == (0, True)
 
 
+def test_plain_is_no_answer_where_something_is_to_stay():
+    plain, fixed = trial(1, 0.6, 0, 3, "plain"), trial(2, 0.599, 0)
+    plain.in_space, fixed.recipe = False, Recipe({"label_smoothing": 0.1})
+    trials = given_and(plain, fixed)
+    assert choose(trials, stand(trials), DESIGN.candidates_share).answer == 2
+
+
 def test_a_single_technique_has_no_learning_rate_of_its_own():
     trials = given_and(trial(1, 0.6), trial(2, 0.55))
     trials[1].point["learning_rate"] = 0.01

@@ -167,12 +167,17 @@ def test_progress_says_how_long_the_trials_to_come_take(monkeypatch):
     monkeypatch.setattr(_watch.time, "monotonic", lambda: now)
     now = 100.0
     watch = _watch.Watch("accuracy", 50, None, 100.0, 0)
-    now = 130.0  # it compiles, or takes what an earlier run has left
+    now = 130.0  # it compiles, and takes what an earlier run has left
+    for kept in (5, 10, 15, 20):
+        watch.told([0.5] * kept, "5 in training")
     watch.told([0.5] * 20, "20 in training")
     assert "20 of 50 trials, 20 in training · 0:30 so far · 0 member" in watch.line
     now = 140.0
+    watch.advance(9)
     watch.told([0.5] * 30, "20 in training")
-    assert "· 0:40 so far, 0:20 to the last trial · 0 member" in watch.line
+    assert "· 0:40 so far, 0:20 to the last trial · 9 member" in watch.line
+    watch.told([0.5] * 30, "racing 4")
+    assert "to the last" not in watch.line
     watch.told([0.5] * 50, "judging")
     assert "to the last" not in watch.line
 

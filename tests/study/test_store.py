@@ -56,7 +56,7 @@ def test_one_searches_at_a_time(tmp_path):
     with one.held():
         with other.held():
             pass
-        with pytest.raises(ValueError, match=r"nobody else to search in the study 'a' in .*kept\.db"), same.held():
+        with pytest.raises(ValueError, match=r"nobody else at work on the study 'a' in .*kept\.db"), same.held():
             pass
     with same.held():
         pass

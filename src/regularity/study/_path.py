@@ -281,26 +281,23 @@ def path(
         calls=epochs * -(-members // 16),  # the first run may be small
         full_steps=True,
     )
-    with contextlib.ExitStack() as stack:
-        store: Store | None = None
-        if storage is not None or name is not None:
-            question = {
-                **about(model, data, [rows for split in splits for rows in split], init),
-                "score": scorer(score, judge.name),
-                "technique": technique,
-                "strengths": str(wanted),
-                "epochs": str(epochs),
-                "seeds": str(member_seeds),
-                "batch_size": str(batch_size),
-                "init": init,
-            }
-            store = Store(storage, name or name_of(model, question))
-            stack.enter_context(store.held())
-            store.check(question)
-            plan = replace(plan, checkpoints=store.folder)
+    asked = storage is not None or name is not None
+    question = {} if not asked else {
+        **about(model, data, [rows for split in splits for rows in split], init),
+        "score": scorer(score, judge.name),
+        "technique": technique,
+        "strengths": str(wanted),
+        "epochs": str(epochs),
+        "seeds": str(member_seeds),
+        "batch_size": str(batch_size),
+        "init": init,
+    }  # fmt: skip
+    store = Store(storage, name or name_of(model, question)) if asked else _Nowhere()
+    with store.held():
+        store.check(question)
         # members of a chunk by structure: as in the first run, so that what it left in training fits
-        sizes: dict[str, int] = {} if store is None else dict(store.noted("chunks") or {})
-        trainer = Trainer(model, plan, members, sizes)
+        sizes: dict[str, int] = dict(store.noted("chunks") or {})
+        trainer = Trainer(model, replace(plan, checkpoints=store.folder), members, sizes)
 
         def train_all(recipes: Sequence[Recipe], splits: Sequence[Any], seeds: Sequence[int]) -> _Curves:
             values = strengths_for(model, sites, recipes)
@@ -310,7 +307,7 @@ def path(
                 for rows, held in splits
                 for s in seeds
             ]
-            if store is not None and keras.backend.backend() == "jax":
+            if asked and keras.backend.backend() == "jax":
                 trainer.chunk(tasks)
                 store.note("chunks", sizes)
             with quiet_scorers():
@@ -320,17 +317,15 @@ def path(
             held = train_all([_recipe(technique, s) for s in tried], splits[:1], member_seeds[:1]).held_out(1)
             return _at(held, epochs_by_mean_curve(held))
 
-        grid = None if store is None else store.noted("grid")
-        grid = grid or _strengths(wanted, declared, probe)
+        grid = store.noted("grid") or _strengths(wanted, declared, probe)
+        store.note("grid", grid)
         candidates = [_Candidate("" if n else "off", s, _recipe(technique, s)) for n, s in enumerate(grid)]
         if own:  # the model as given is a candidate of its own, and the first to win a tie
             candidates.insert(0, _Candidate("as given", own[0] if len(set(own)) == 1 else math.nan, Recipe({})))
-        curves = None if store is None else _kept(store, len(candidates))
+        curves = _kept(store.trials(), len(candidates))
         if curves is None:
-            if store is not None:
-                store.note("grid", grid)
             curves = train_all([candidate.recipe for candidate in candidates], splits, member_seeds)
-            if store is not None:
+            if isinstance(store, Store):
                 _keep(store, technique, candidates, curves)
                 store.clear()
     fit = {
@@ -454,6 +449,27 @@ class _Curves(NamedTuple):
         return curves.reshape(len(curves), -1, seeds, curves.shape[2]).mean(2)
 
 
+class _Nowhere:
+    """What keeps nothing, in place of a store."""
+
+    folder = None
+
+    def held(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def check(self, question: Mapping[str, str]) -> None:
+        pass
+
+    def note(self, key: str, value: Any) -> None:
+        pass
+
+    def noted(self, key: str) -> None:
+        return None
+
+    def trials(self) -> dict[int, Trial]:
+        return {}
+
+
 def _keep(store: Store, technique: str, candidates: Sequence[_Candidate], curves: _Curves) -> None:
     """Keep a path, each candidate as a trial."""
     import optuna
@@ -463,7 +479,7 @@ def _keep(store: Store, technique: str, candidates: Sequence[_Candidate], curves
     strengths = [c.strength for c, on in zip(candidates, shown, strict=True) if on]
     range_ = optuna.distributions.FloatDistribution(min(strengths), max(strengths), log=log)
     before, held = store.trials(), curves.held_out(1)
-    for number, (candidate, at) in enumerate(zip(candidates, epochs_by_mean_curve(held), strict=True)):
+    for number, (candidate, at) in enumerate(zip(candidates, _epochs(technique, candidates, held), strict=True)):
         if number in before:  # a kill came between two of them
             continue
         trial = Trial(
@@ -475,14 +491,21 @@ def _keep(store: Store, technique: str, candidates: Sequence[_Candidate], curves
         store.add(trial, float(held[number, :, at].mean()))
 
 
-def _kept(store: Store, candidates: int) -> _Curves | None:
+def _kept(trials: Mapping[int, Trial], candidates: int) -> _Curves | None:
     """A path that has been kept to its end, or None."""
-    trials = store.trials()
     if len(trials) < candidates:
         return None
     return _Curves(
         np.array([trials[n].curves for n in range(candidates)]), [trials[n].diverged for n in range(candidates)]
     )
+
+
+def _epochs(technique: str, candidates: Sequence[_Candidate], held: np.ndarray) -> np.ndarray:
+    """How many epochs, from 0, each trains; where it is another thing with each length, all that there are."""
+    epochs = epochs_by_mean_curve(held)
+    if CATALOGUE[technique.partition("@")[0]].of_length:
+        epochs[[not candidate.name for candidate in candidates]] = held.shape[2] - 1
+    return epochs
 
 
 def _at(curves: np.ndarray, epochs: np.ndarray) -> np.ndarray:
@@ -506,9 +529,7 @@ def _to_path(
     """Choose among candidates by their curves, of so many seeds a fold; `share` is held-out rows over training rows, 0 where all train on the same."""
     names = [candidate.name for candidate in candidates]
     found = curves.held_out(seeds)
-    epochs = epochs_by_mean_curve(found)
-    if CATALOGUE[technique.partition("@")[0]].of_length:
-        epochs[[not name for name in names]] = found.shape[2] - 1
+    epochs = _epochs(technique, candidates, found)
     held = _at(found, epochs)
     if np.isnan(held).any(1).all() and not any(curves.diverged):
         raise ValueError(

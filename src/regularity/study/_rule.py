@@ -380,7 +380,7 @@ class Choice(NamedTuple):
         best: The best by the surrogate.
         answer: Among those within an error and a quarter of the gain of the best the one with the fewest techniques, which
             may be plain; the model as given where none is better.
-        single: The best with one technique alone.
+        single: The best with one technique alone, at the learning rate of all.
         plain: The model without any.
         tied: Whether the model as given is as good as the best.
     """
@@ -418,11 +418,8 @@ def choose(trials: Sequence[Trial], at: Standing, share: float) -> Choice:
     # a sampler may draw nothing at all: unless something stays in the space, that is one of those with a name once more
     same = [trials[i].recipe for i in named.values()]
     again = [i for i, trial in enumerate(trials) if not trial.point and not trial.name and trial.recipe in same]
-    better = [
-        i
-        for i in range(len(trials))
-        if i != given and i not in again and as_good[i] and at.expected[i] >= enough and at.expected[i] > floor
-    ]
+    others = [i for i, trial in enumerate(trials) if i != given and i not in again and trial.in_space]
+    better = [i for i in others if as_good[i] and at.expected[i] >= enough and at.expected[i] > floor]
     answer = min(
         better,
         key=lambda i: (trials[i].techniques, -at.expected[i]),

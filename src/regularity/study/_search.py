@@ -637,7 +637,7 @@ class _Search:
             with quiet_optuna():
                 if np.isfinite(value) and not trial.pruned:
                     self.mirror.tell(self.in_mirror[trial.number], value)
-                else:  # that one diverged a sampler learns from, as the worst there is; of one that failed it does not
+                else:  # as worse than all that have ended well: of one that failed a sampler learns nothing
                     self.mirror.tell(self.in_mirror[trial.number], state=optuna.trial.TrialState.PRUNED)
         self.epochs = long_enough(self.told, self.epochs_at_first, self.most_epochs)
         pruned = sum(trial.pruned for trial in self.trials)
@@ -776,7 +776,9 @@ class _Search:
         averaged = f"averaged {self.trials[answer[0]].number} {answer[1]}"
         unknown = self.plan.scores[0] != "loss" and self.store.noted(averaged) is None
         shown: dict[tuple[int, int], Outcome] = {}  # the answer's networks with what they put out, by cell and seed
-        seeds, trained, begun = self._judged_seeds(list(wanted)), 0, time.monotonic()
+        judged_so = f"judging {len(self.trials)} {self.seconds}"
+        ended = self.store.noted(judged_so)  # with how many seeds an earlier run came to its end
+        seeds, trained, begun = ended or self._judged_seeds(list(wanted)), 0, time.monotonic()
         while True:
             todo = [
                 (i, e, c, s)
@@ -799,14 +801,18 @@ class _Search:
                 if outcome.weights is not None and outcome.diverged is None:  # else they are of no use
                     weights[c, s] = outcome.weights
                     self.store.keep_weights(names[c, s], outcome.weights)
+                if outcome.diverged is not None:
+                    self.store.note(f"diverged {self.trials[i].number} {e} {c} {s}", outcome.diverged)
                 scores = outcome.held_out[-1][:, 0].tolist()
                 self.store.note(f"judged {self.trials[i].number} {e} {c} {s}", scores)
             self.trainer.forget(tasks)
             trained += len(todo)
             # by what these took there may be time for a seed more, though none was reckoned with
-            if not todo or seeds == self._most_seeds or self._left < (time.monotonic() - begun) / trained * len(wanted):
+            each = (time.monotonic() - begun) / max(trained, 1) * len(wanted)
+            if not todo or ended is not None or seeds == self._most_seeds or each > self._left:
                 break
             seeds += 1
+        self.store.note(judged_so, seeds)
         averages = self.plan.scores[0] != "loss" and seeds >= _AVERAGED
         if averages and unknown:
             self.store.note(averaged, self._gains(shown))
@@ -817,9 +823,9 @@ class _Search:
 
     def _lacks(self, weights: Mapping[tuple[int, int], Any], answer: tuple[int, int], cell: int, seed: int) -> bool:
         """Whether a network that is to be averaged has been judged, but its weights are gone; one that diverged has none."""
-        judged = self._judged(*answer, cell, seed)
-        finite = judged is not None and np.isfinite(judged).all()
-        return bool(finite) and (cell, seed) in weights and weights[cell, seed] is None
+        i, e = answer
+        lost = self.store.noted(f"diverged {self.trials[i].number} {e} {cell} {seed}") is not None
+        return not lost and (cell, seed) in weights and weights[cell, seed] is None
 
     def _gains(self, shown: Mapping[tuple[int, int], Outcome]) -> list[float | None]:
         """What averaging networks of one training set gains over one of them, on each fold; None where one diverged."""
@@ -827,11 +833,7 @@ class _Search:
         assert score != "loss"
         found: list[float | None] = [None] * len(self.design.folds)
         for c, cell in enumerate(self.design.outer):
-            finite = [
-                outcome
-                for (of, _), outcome in sorted(shown.items(), key=lambda one: one[0])
-                if of == c and outcome.diverged is None
-            ]
+            finite = [shown[key] for key in sorted(shown) if key[0] == c and shown[key].diverged is None]
             if len(finite) < _AVERAGED:
                 continue
             mean, begin = np.mean([outcome.outputs for outcome in finite], 0), 0

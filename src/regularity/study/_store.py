@@ -98,14 +98,14 @@ class Store:
         if self.file is not None:
             lock = _locked_file(self.file.with_name(f"{self.file.name}.weights"), self.name)
         elif str(url).startswith("postgresql"):
-            lock = _locked_on_server(str(url), self.name)
+            lock = _locked_on_server(self.where, self.name)
         else:
             lock = contextlib.nullcontext(True)
         with lock as mine:
             if not mine:
                 raise ValueError(
-                    f"Expected nobody else to search in the study {self.name!r} in {shown(self.where)}. Received: another "
-                    "process that does so now. Wait for it, or give this search a `name` of its own."
+                    f"Expected nobody else at work on the study {self.name!r} in {shown(self.where)}. Received: another "
+                    "process that is now. Wait for it, or give this call a `name` of its own."
                 )
             self.reread()
             yield
@@ -158,7 +158,7 @@ class Store:
         if differs:
             raise ValueError(
                 f"Expected what the study {self.name!r} in {shown(self.where)} was begun with. Received: another "
-                f"{', another '.join(differs)}. Give this search a `name` or a `storage` of its own."
+                f"{', another '.join(differs)}. Give this call a `name` or a `storage` of its own."
             )
         if self._asked is not None:
             self.note("asked", self._asked)
@@ -298,21 +298,28 @@ def _locked_file(folder: Path, name: str) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def _locked_on_server(url: str, name: str) -> Iterator[bool]:
-    """Hold a lock of PostgreSQL's, which ends with the connection, and say whether that could be had."""
+def _locked_on_server(storage: Any, name: str) -> Iterator[bool]:
+    """Hold a lock of PostgreSQL's, which ends with the connection, and say whether that could be had.
+
+    It belongs to a transaction that stays open, so that a proxy which shares connections leaves this one alone.
+    """
     from sqlalchemy import create_engine, text
     from sqlalchemy.pool import NullPool
 
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
-    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        # a machine that is gone without a word lets go of it after a minute
-        for setting in ("idle = 30", "interval = 10", "count = 3"):
-            connection.execute(text(f"set tcp_keepalives_{setting}"))
-        for _ in range(_TRIES):
-            if mine := bool(connection.execute(text("select pg_try_advisory_lock(:key)"), {"key": key}).scalar()):
-                break
-            time.sleep(0.1)  # the server may not have noticed yet that whoever held it was killed
+    how = getattr(storage, "engine_kwargs", {}).get("connect_args", {})  # of an Optuna storage, as its URL
+    engine = create_engine(getattr(storage, "url", storage), poolclass=NullPool, connect_args=how)
+    with contextlib.ExitStack() as stack:
+        with _reached(storage):
+            connection = stack.enter_context(engine.connect())
+            # a machine that is gone without a word lets go of it after a minute
+            for setting in ("idle = 30", "interval = 10", "count = 3"):
+                connection.execute(text(f"set local tcp_keepalives_{setting}"))
+            for _ in range(_TRIES):
+                tried = connection.execute(text("select pg_try_advisory_xact_lock(:key)"), {"key": key})
+                if mine := bool(tried.scalar()):
+                    break
+                time.sleep(0.1)  # the server may not have noticed yet that whoever held it was killed
         yield mine
 
 

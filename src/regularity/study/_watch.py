@@ -39,7 +39,8 @@ class Watch:
         self._score, self._count, self._seconds, self._begun = score, count, seconds, begun
         self._lock, self._epochs, self._text = threading.Lock(), 0, _COMPILING
         self._values: list[float] = []
-        self._first: tuple[float, int] | None = None  # when it was first told of trials, and of how many
+        self._first: tuple[float, int] | None = None  # when it was told of trials that took no time, and of how many
+        self._asks = False  # whether there are trials in training
 
     def advance(self, epochs: int) -> None:
         """Count member-epochs that are done; may be called from any lane."""
@@ -58,8 +59,9 @@ class Watch:
             best = f"best {self._score} {max(known):.4g}" if known else "none finite"
             self._text = f"{best}, as given {values[0]:.4g} · {done}{f', {failed} diverged' if failed else ''}, {doing}"
             self._tell([[float(value) for value in values[len(self._values) :]], doing])  # what is new
-            self._values = list(values)
-            self._first = self._first or (time.monotonic(), len(values))
+            if self._first is None or not self._epochs:  # those that an earlier run has left take no time
+                self._first = (time.monotonic(), len(values))
+            self._values, self._asks = list(values), doing[:1] in "123456789"
             self._show()
 
     def take(self, said: Any) -> None:
@@ -82,7 +84,7 @@ class Watch:
         """How long the trials to come take, as fast as those since the first were told of."""
         begun, first = self._first or (0.0, 0)
         done, count = len(self._values) - first, self._count or 0
-        if done <= 0 or len(self._values) >= count:
+        if done <= 0 or not self._asks or len(self._values) >= count:
             return ""
         seconds = (time.monotonic() - begun) / done * (count - len(self._values))
         return f", {clock(seconds)} to the last trial"
