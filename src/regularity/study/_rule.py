@@ -407,18 +407,19 @@ def choose(trials: Sequence[Trial], at: Standing, share: float) -> Choice:
         raise ValueError(
             "Every candidate diverged: weights or loss ceased to be finite. Lower the learning rate or scale the inputs."
         )
-    best = int(np.nanargmax(at.expected))
-    error = np.array([_error(own - at.by_fold[best], share) for own in at.by_fold])
-    as_good = at.expected >= at.expected[best] - np.nan_to_num(error)
     named = {trial.name: i for i, trial in enumerate(trials) if trial.name}
     given, plain = named["as given"], named.get("plain", named["as given"])
-    floor = at.expected[given] if np.isfinite(at.expected[given]) else -np.inf
-    # the more its scores vary, the wider is a candidate's error: to be simple must not cost what there is to gain
-    enough = floor + _KEPT * (at.expected[best] - floor) if np.isfinite(floor) else -np.inf
     # a sampler may draw nothing at all: unless something stays in the space, that is one of those with a name once more
     same = [trials[i].recipe for i in named.values()]
     again = [i for i, trial in enumerate(trials) if not trial.point and not trial.name and trial.recipe in same]
     others = [i for i, trial in enumerate(trials) if i != given and i not in again and trial.in_space]
+    finite = np.flatnonzero(np.isfinite(at.expected)).tolist()
+    best = max([i for i in finite if i in (given, *others)] or finite, key=lambda i: at.expected[i])
+    error = np.array([_error(own - at.by_fold[best], share) for own in at.by_fold])
+    as_good = at.expected >= at.expected[best] - np.nan_to_num(error)
+    floor = at.expected[given] if np.isfinite(at.expected[given]) else -np.inf
+    # the more its scores vary, the wider is a candidate's error: to be simple must not cost what there is to gain
+    enough = floor + _KEPT * (at.expected[best] - floor) if np.isfinite(floor) else -np.inf
     better = [i for i in others if as_good[i] and at.expected[i] >= enough and at.expected[i] > floor]
     answer = min(
         better,
