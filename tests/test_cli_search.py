@@ -166,8 +166,8 @@ def test_a_study_goes_on_where_it_was_trained_before(run, monkeypatch):
 
 @pytest.mark.parametrize("storage", [[], ["--storage", "kept in.db"]])
 def test_a_search_that_is_interrupted_says_how_to_go_on(run, monkeypatch, storage):
-    def interrupted(self, trial, value, add=Store.add):
-        add(self, trial, value)
+    def interrupted(self, *what, add=Store.add):
+        add(self, *what)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

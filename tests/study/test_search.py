@@ -405,8 +405,8 @@ def test_an_interrupted_search_within_a_budget_goes_on(tmp_path, monkeypatch):
     quick = {"trials": None, "budget": "9s"}
     add, kept = Store.add, []
 
-    def interrupted(self, trial, value):
-        add(self, trial, value)
+    def interrupted(self, trial, *what):
+        add(self, trial, *what)
         kept.append(trial.number)
         if len(kept) == 5:
             raise KeyboardInterrupt
