@@ -487,13 +487,15 @@ class _Search:
         """Seconds that judging takes: as many members as there may be, and some of what compiled at first once more."""
         each = seeds * len(self.design.folds)
         # the model as given, and plain where that is another, train as long as is best for them, the choice and the best
-        # single technique as long as for any leader at most
+        # single technique, which are one where nothing else has been tried, as long as for any leader at most
+        under_way = [trial for job, *_ in self.waiting for trial in job]
+        others = 1 + any(trial.techniques > 1 for trial in [*self.trials, *under_way])
         named = max(1, sum(bool(trial.name) for trial in self.trials))
         own = self.best_epochs[0][1] if self.best_epochs else self.epochs
         leaders = sorted((-score, best) for score, best in self.best_epochs if np.isfinite(score))[:_LEADERS]
         longest = max((best for _, best in leaders), default=self.epochs)
         choosing = (len(self.design.folds) + 1) * self.choosing
-        epochs = [own] * (named * each) + [longest] * (2 * each)
+        epochs = [own] * (named * each) + [longest] * (others * each)
         return self._judged_in(epochs) + _COMPILED_AGAIN * self.pace.compiling + choosing
 
     def _judged_in(self, epochs: Sequence[int]) -> float:
