@@ -13,9 +13,11 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 from sklearn.datasets import load_iris
+from sqlalchemy.pool import NullPool
 
 from regularity.study._store import Store
 
@@ -301,7 +303,9 @@ def test_nobody_searches_in_a_study_on_a_server_beside_another(server):
     with psycopg.connect(host=str(server), user="postgres", autocommit=True) as database:
         database.execute("create database shared")
     url = f"postgresql://postgres@/shared?host={server}"
-    stores = [Store(url, name) for name in ("one", "one", "other")]
+    closes = {"poolclass": NullPool, "connect_args": {"application_name": "test"}}
+    storage = optuna.storages.RDBStorage(url, engine_kwargs=closes)
+    stores = [Store(storage, name) for name in ("one", "one", "other")]
     with stores[0].held():
         with stores[2].held():
             stores[2].note("a", 1)

@@ -159,8 +159,8 @@ def test_auto_takes_what_model_and_data_have_a_place_for():
 
 def test_auto_drops_paths_of_residual_models_and_attention_where_there_is_some():
     x = inputs = keras.Input((6, 8))
-    x = x + keras.layers.MultiHeadAttention(2, 4, name="attention")(x, x)
-    x = x + keras.layers.Dense(8, "relu")(x)
+    x = keras.layers.Add()([x, keras.layers.MultiHeadAttention(2, 4, name="attention")(x, x)])
+    x = keras.layers.Add()([x, keras.layers.Dense(8, "relu")(x)])
     outputs = keras.layers.Dense(2, "softmax")(keras.layers.GlobalAveragePooling1D()(x))
     model = keras.Model(inputs, outputs)
     model.compile("adam", "sparse_categorical_crossentropy")
