@@ -30,7 +30,7 @@ except ImportError:  # not on Windows
 
 _FOLDER = "regularity"
 _TRIES = 30  # to have a lock on a server, a tenth of a second each
-_SHOWN = 10  # epochs at most, about, after which Optuna's tools see a score
+_SHOWN = 4  # epochs at most, about, after which Optuna's tools see a score
 _PACKAGES = ("keras", "jax", "optuna", "numpy", "scikit-learn")
 
 
