@@ -89,7 +89,7 @@ class Store:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Keep others from searching in this study, in a file or on a PostgreSQL server; whoever is killed lets go of it.
+        """Keep others from working on this study, in a file or on a PostgreSQL server; whoever is killed lets go of it.
 
         Raises:
             ValueError: If another does so now.
@@ -105,7 +105,7 @@ class Store:
             if not mine:
                 raise ValueError(
                     f"Expected nobody else at work on the study {self.name!r} in {shown(self.where)}. Received: another "
-                    "process that is now. Wait for it, or give this call a `name` of its own."
+                    "process that works on it. Wait for it, or give this call a `name` of its own."
                 )
             self.reread()
             yield
@@ -181,7 +181,8 @@ class Store:
 
     def add(self, trial: Trial, value: float, reported: Mapping[int, float] | None = None) -> None:
         """Keep a finished trial, in one transaction, with its score after some of its epochs: each costs half a millisecond."""
-        epochs = sorted(reported or {})
+        reported = reported or {}
+        epochs = sorted(reported)
         some = epochs[:: -(-len(epochs) // _SHOWN) or 1] + epochs[-1:]
         kept = {
             "number": trial.number,
@@ -192,7 +193,7 @@ class Store:
             "seconds": trial.seconds,
         }
         with quiet_optuna():
-            self.study.add_trial(as_optunas(trial, value, {epoch: (reported or {})[epoch] for epoch in some}, kept))
+            self.study.add_trial(as_optunas(trial, value, {epoch: reported[epoch] for epoch in some}, kept))
 
     def trials(self) -> dict[int, Trial]:
         """The trials that finished, by number, with those rings of cells that they began with."""
