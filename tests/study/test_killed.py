@@ -279,8 +279,8 @@ def test_a_search_on_a_server_goes_on_after_each_kill_and_ends_as_one_that_is_no
 
     def kept() -> list[int]:
         with connected("killed") as database:
-            rows = database.execute("select value_json from trial_user_attributes where key = 'number'").fetchall()
-        return sorted(int(row[0]) for row in rows)
+            rows = database.execute("select value_json from trial_user_attributes where key = 'kept'").fetchall()
+        return sorted(json.loads(row[0])["number"] for row in rows)
 
     urls = {name: f"postgresql://postgres@/{name}?host={server}" for name in ("whole", "killed")}
     for name in urls:
@@ -322,10 +322,10 @@ def numbers_kept(file: Path) -> list[int]:
         return []
     with sqlite3.connect(file) as database:
         try:
-            rows = database.execute("select value_json from trial_user_attributes where key = 'number'").fetchall()
+            rows = database.execute("select value_json from trial_user_attributes where key = 'kept'").fetchall()
         except sqlite3.OperationalError:  # killed before there were tables
             return []
-    return sorted(int(row[0]) for row in rows)
+    return sorted(json.loads(row[0])["number"] for row in rows)
 
 
 def compare(whole: Path, killed: Path) -> None:

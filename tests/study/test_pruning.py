@@ -66,7 +66,7 @@ def test_until_then_they_are_what_they_are_without_a_pruner(pruned):
 def test_optuna_sees_them_as_pruned_and_a_search_goes_on_with_them(tmp_path):
     first = searched(tmp_path / "kept.db", pruner=After())
     kept = optuna.load_study(study_name=first.name, storage=f"sqlite:///{tmp_path / 'kept.db'}")
-    states = [trial.state.name for trial in sorted(kept.trials, key=lambda t: t.user_attrs["number"])]
+    states = [trial.state.name for trial in sorted(kept.trials, key=lambda t: t.user_attrs["kept"]["number"])]
     assert states == ["COMPLETE"] + ["PRUNED"] * 7
     more = searched(tmp_path / "kept.db", 12, pruner=optuna.pruners.MedianPruner())
     assert len(more.table) == 12

@@ -57,9 +57,11 @@ class Store:
 
         self.name = name
         storage, self._asked = storage if isinstance(storage, Asked) else (storage, None)
-        storage = Path(_FOLDER, f"{name}.db") if storage is None else storage
+        self.where = storage = Path(_FOLDER, f"{name}.db") if storage is None else storage
         with _reached(storage), quiet_optuna():
             self.file, url = _located(storage)
+            if self.in_memory and isinstance(storage, str):  # SQL would only make it slower
+                url = optuna.storages.InMemoryStorage()
             if self.file is not None:
                 self.file.parent.mkdir(parents=True, exist_ok=True)
             self.study = optuna.create_study(storage=url, study_name=name, direction="maximize", load_if_exists=True)
@@ -180,7 +182,10 @@ class Store:
         }
 
     def add(self, trial: Trial, value: float, reported: Mapping[int, float] | None = None) -> None:
-        """Keep a finished trial, in one transaction, with its score after some of its epochs: each costs half a millisecond."""
+        """Keep a finished trial, in one transaction, with its score after some of its epochs.
+
+        Each of these costs half a millisecond, and each attribute as much: what only we read is one of them.
+        """
         reported = reported or {}
         epochs = sorted(reported)
         some = epochs[:: -(-len(epochs) // _SHOWN) or 1] + epochs[-1:]
@@ -193,27 +198,27 @@ class Store:
             "seconds": trial.seconds,
         }
         with quiet_optuna():
-            self.study.add_trial(as_optunas(trial, value, {epoch: reported[epoch] for epoch in some}, kept))
+            self.study.add_trial(as_optunas(trial, value, {epoch: reported[epoch] for epoch in some}, {"kept": kept}))
 
     def trials(self) -> dict[int, Trial]:
         """The trials that finished, by number, with those rings of cells that they began with."""
         found = {}
-        for kept in self.study.get_trials(deepcopy=False):
-            has = kept.user_attrs
-            if "number" not in has or has["number"] in found:
+        for theirs in self.study.get_trials(deepcopy=False):
+            has, kept = theirs.user_attrs, theirs.user_attrs.get("kept")
+            if kept is None or kept["number"] in found:
                 continue
-            found[has["number"]] = Trial(
-                has["number"],
+            found[kept["number"]] = Trial(
+                kept["number"],
                 has["name"],
                 Recipe(has["recipe"]),
-                has["point"],
-                unpacked(has["curves"]),
+                kept["point"],
+                unpacked(kept["curves"]),
                 1,
-                diverged=has["diverged"],
-                pruned=has["pruned"],
-                seconds=has["seconds"],
-                parameters=kept.params,
-                distributions=kept.distributions,
+                diverged=kept["diverged"],
+                pruned=kept["pruned"],
+                seconds=kept["seconds"],
+                parameters=theirs.params,
+                distributions=theirs.distributions,
             )
         return found
 
