@@ -126,6 +126,15 @@ def test_the_trial_of_chunks_compiles_for_the_whole_run(
     assert min(json.loads((tmp_path / "regularity" / "chunks.json").read_text()).values()) >= 1
 
 
+def test_chunks_are_tried_where_an_epoch_is_shorter_than_the_trial(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    """A search has programs with room for the longest epoch alone: here four steps."""
+    monkeypatch.setattr(_calibration, "_WORTH_FLOPS", 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    fixed = {"trials": 2, "epochs": 1, "batch_size": 40, "storage": "sqlite://", "verbose": 0}
+    assert len(rg.search(networks.dense(), X, Y, ["l2"], **fixed).table) == 2
+    assert json.loads((tmp_path / "regularity" / "chunks.json").read_text())
+
+
 def test_epochs_of_two_lengths_are_trained_by_one_program(monkeypatch: pytest.MonkeyPatch) -> None:
     """As each by a program of its own: averages and a scheduled strength count the steps that are."""
     model = networks.dense()

@@ -98,7 +98,8 @@ class Population:
         if not is_worth_a_trial(self.program, plan.batch_size, steps):
             return chunk_size(self.program, members, len(self.lanes))
 
-        work = RowLanes(self.program, replace(plan, calls=steps), self.lanes)  # compiles as hard as for the run itself
+        # compiles as hard as for the run itself, but for steps of its own number, which an epoch may not have
+        work = RowLanes(self.program, replace(plan, calls=steps, longest=None), self.lanes)
 
         def trial(size: int, device: Any, steps: int) -> None:
             chunk = Chunk(self.program, plan, [tasks[0]] * size, device, steps)
