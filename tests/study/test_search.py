@@ -689,7 +689,7 @@ def test_what_averaging_gains_is_kept_and_not_known_of_a_loss(study, monkeypatch
 def test_networks_that_were_trained_before_anybody_asked_for_what_they_put_out_are_trained_again(tmp_path, monkeypatch):
     """A search that is killed in its judging, with time for fewer seeds than are averaged, and goes on with more."""
     from regularity.population import _calibration, _checkpoints
-    from regularity.study import _search
+    from regularity.study import _judging
 
     monkeypatch.setattr(_checkpoints, "_EVERY", 0.0)
     monkeypatch.setattr(_calibration, "_CHUNK_BYTES", 1)  # each network is written by itself
@@ -703,7 +703,7 @@ def test_networks_that_were_trained_before_anybody_asked_for_what_they_put_out_a
         note(self, key, value)
 
     with monkeypatch.context() as patched:
-        patched.setattr(_search, "_JUDGED_SEEDS", 2)
+        patched.setattr(_judging, "_SEEDS", 2)
         patched.setattr(_search.Store, "note", killed)
         with pytest.raises(KeyboardInterrupt):
             searched(tmp_path / "one.db", **quick)
@@ -831,16 +831,16 @@ def test_a_longer_budget_later_has_time_for_longer_training(tmp_path, monkeypatc
 
 def test_a_score_that_is_not_defined_in_the_first_epochs_is_no_failure():
     """As deviances of predictions below 0; a member that has diverged has no score to the end."""
-    from regularity.study._search import _value
+    from regularity.study._asking import value_of
 
     curves = np.full((5, 6, 2, 1), 0.5)
     curves[:, 3] = 0.7
     late, gone = curves.copy(), curves.copy()
     late[2, :2] = np.nan
     gone[2, 4:] = np.nan
-    assert _value(Trial(1, "", rg.Recipe({}), {}, late, 1), 5) == 0.7
-    assert np.isnan(_value(Trial(1, "", rg.Recipe({}), {}, gone, 1), 5))
-    assert np.isnan(_value(Trial(1, "", rg.Recipe({}), {}, np.full_like(curves, np.nan), 1), 5))
+    assert value_of(Trial(1, "", rg.Recipe({}), {}, late, 1), 5) == 0.7
+    assert np.isnan(value_of(Trial(1, "", rg.Recipe({}), {}, gone, 1), 5))
+    assert np.isnan(value_of(Trial(1, "", rg.Recipe({}), {}, np.full_like(curves, np.nan), 1), 5))
 
 
 def test_the_time_of_judging_is_reckoned_by_how_long_candidates_train_at_their_best(monkeypatch):

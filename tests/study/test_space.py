@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import regularity as rg
 from regularity.data import Data
-from regularity.study._search import planned
+from regularity.study._asking import planned
 from regularity.study._space import Dimension, brought, space_of
 
 RNG = np.random.default_rng(0)

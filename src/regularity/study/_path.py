@@ -253,7 +253,7 @@ def path(
     Friedman, Hastie and Tibshirani, "Regularization paths for generalized linear models via coordinate descent", 2010, for
     paths; Nadeau and Bengio, "Inference for the generalization error", 2003, for the error of paired differences.
     """
-    sites = sites_of(model)
+    sites_of(model)  # says what is wrong with it
     declared = _declared(technique)
     wanted = _checked_strengths(strengths, technique)
     seed = checked_seed(seed)
@@ -295,26 +295,10 @@ def path(
     store = Store(storage, name or name_of(model, question)) if asked else _Nowhere()
     with store.held():
         store.check(question)
-        # members of a chunk by structure: as in the first run, so that what it left in training fits
-        sizes: dict[str, int] = dict(store.noted("chunks") or {})
-        trainer = Trainer(model, replace(plan, checkpoints=store.folder), members, sizes)
-
-        def train_all(recipes: Sequence[Recipe], splits: Sequence[Any], seeds: Sequence[int]) -> _Curves:
-            values = strengths_for(model, sites, recipes)
-            tasks = [
-                Task(v, s, epochs, rows=rows, held_out=(held,), keep_weights=False)
-                for v in values
-                for rows, held in splits
-                for s in seeds
-            ]
-            if asked and keras.backend.backend() == "jax":
-                trainer.chunk(tasks)
-                store.note("chunks", sizes)
-            with quiet_scorers():
-                return _Curves.of(trainer.train(tasks, verbose), len(recipes))
+        networks = _Networks(model, plan, members, epochs, store, verbose)
 
         def probe(tried: Sequence[float]) -> np.ndarray:
-            held = train_all([_recipe(technique, s) for s in tried], splits[:1], member_seeds[:1]).held_out(1)
+            held = networks.train([_recipe(technique, s) for s in tried], splits[:1], member_seeds[:1]).held_out(1)
             return _at(held, epochs_by_mean_curve(held))
 
         grid = store.noted("grid") or _strengths(wanted, declared, probe)
@@ -324,7 +308,7 @@ def path(
             candidates.insert(0, _Candidate("as given", own[0] if len(set(own)) == 1 else math.nan, Recipe({})))
         curves = _kept(store.trials(), len(candidates))
         if curves is None:
-            curves = train_all([candidate.recipe for candidate in candidates], splits, member_seeds)
+            curves = networks.train([candidate.recipe for candidate in candidates], splits, member_seeds)
             if isinstance(store, Store):
                 _keep(store, technique, candidates, curves)
                 store.clear()
@@ -447,6 +431,31 @@ class _Curves(NamedTuple):
         curves = self.members[..., which].astype("float64")
         curves[~np.isfinite(curves)] = np.nan  # a score overflows before the weights do
         return curves.reshape(len(curves), -1, seeds, curves.shape[2]).mean(2)
+
+
+class _Networks:
+    """What trains recipes on folds: as many members together as in the first run, so that what it left in training fits."""
+
+    def __init__(
+        self, model: Any, plan: Plan, members: int, epochs: int, store: "Store | _Nowhere", verbose: bool | int | str
+    ) -> None:
+        self._model, self._sites, self._epochs = model, sites_of(model), epochs
+        self._store, self._verbose = store, verbose
+        self._sizes: dict[str, int] = dict(store.noted("chunks") or {})  # members of a chunk, by structure
+        self._trainer = Trainer(model, replace(plan, checkpoints=store.folder), members, self._sizes)
+
+    def train(self, recipes: Sequence[Recipe], splits: Sequence[Any], seeds: Sequence[int]) -> "_Curves":
+        tasks = [
+            Task(strengths, seed, self._epochs, rows=rows, held_out=(held,), keep_weights=False)
+            for strengths in strengths_for(self._model, self._sites, recipes)
+            for rows, held in splits
+            for seed in seeds
+        ]
+        if isinstance(self._store, Store) and keras.backend.backend() == "jax":
+            self._trainer.chunk(tasks)
+            self._store.note("chunks", self._sizes)
+        with quiet_scorers():
+            return _Curves.of(self._trainer.train(tasks, self._verbose), len(recipes))
 
 
 class _Nowhere:

@@ -34,12 +34,13 @@ from regularity.population._train import (
 )
 from regularity.population._worker import call_elsewhere
 from regularity.recipe import Recipe, sites_of
+from regularity.study._asking import Asking, reported, value_of
 from regularity.study._cells import Cell, design_of
 from regularity.study._folds import checked_seed, data_and_splits
+from regularity.study._judging import Judging, seeds_of
 from regularity.study._members import Members
-from regularity.study._pruning import Stop
 from regularity.study._question import about, name_of, scorer
-from regularity.study._records import Found, Judged, Settled
+from regularity.study._records import Found, Settled
 from regularity.study._rule import (
     Standing,
     Trial,
@@ -53,28 +54,20 @@ from regularity.study._rule import (
     weights_of,
 )
 from regularity.study._scores import check_on_folds, labels, proper, quiet_scorers, scoring
-from regularity.study._space import Space, brought, space_of
-from regularity.study._store import Store, as_optunas, packed, quiet_optuna, unpacked
+from regularity.study._space import brought, space_of
+from regularity.study._store import Store, as_optunas, packed, unpacked
 from regularity.study._study import Study
 from regularity.study._unfinished import Unfinished
 from regularity.study._watch import Ending, Listener, Pace, Watch
-
-_Candidate = tuple[str, dict[str, Any]]  # name and point
 
 _LOOKED = (10, 20, 50)  # epochs in which the best of the model as given is looked for, until it is in the first half
 _LONGER = 3  # times as long as is best for it candidates train at first: regularization learns more slowly
 _FEWEST_EPOCHS, _MOST_EPOCHS = 10, 150
 _DOZEN = 12  # candidates that a budget is to have time for, before they train for longer than the last of `_LOOKED`
 _BUDGET = 300.0  # seconds, when neither trials nor a budget are given
-_COMBINED = 8  # candidates of several techniques at random, at least, before the sampler learns from what it has seen
-_LATER = 40  # the candidate from which on each technique is tried alone once more
-_OTHER_PLACES = (0.25, 0.75)  # where in its range
 _EXPECTED = 64  # candidates, about, where only a budget says how many
 _LEADERS = 8
 _RINGS = 4  # that a leader gets at most
-_JUDGED_SEEDS = 3
-_JUDGED_SEEDS_OF_ONE = 5  # where there is one training set, whose seeds are all that tells how lucky they are,
-_AVERAGED = 3  # and so many at least: as many as are averaged
 _COMPILED_AGAIN = 0.2  # share of what compiled at first that judging compiles anew: it reads other rows
 _RESERVE = 0.4  # share of a budget that is at most left for race and judging
 _LOOKING = 0.1  # and for each look at how long to train
@@ -293,54 +286,37 @@ class _Search:
         watch: Watch,
         listeners: Sequence[Listener] = (),
     ) -> None:
-        import optuna
-
         self.model, self.store, self.watch, self.listeners = model, store, watch, listeners
-        self.design, self.space, self.seed = settled.design, settled.space, settled.seed
+        self.settled, self.design = settled, settled.design
+        self.fewest_seeds, self.most_seeds = seeds_of(self.design)
         self.count, self.seconds = settled.count, settled.seconds
-        plan, sampler = settled.plan, settled.sampler
-        self.weights = weights_of(len(plan.scores))
+        self.weights = weights_of(len(settled.plan.scores))
         self.members_of = Members(model, settled)
-        self.kept = store.trials()
-        earlier = max((trial.seconds for trial in self.kept.values()), default=0.0)
+        self.asking = Asking(settled, self.members_of, brought(model), store.trials())
+        earlier = max((trial.seconds for trial in self.asking.kept.values()), default=0.0)
         self.begun = settled.begun - max(earlier, store.noted("seconds") or 0.0)
         ended = store.noted("ended")  # the budget with which an earlier run came to its end
         self.is_over = self.seconds is not None and ended is not None and self.seconds <= ended
         self.trials: list[Trial] = []
         self.waiting: deque[tuple[list[Trial], list[Task], Callable[[], list[Outcome]]]] = deque()
         self.pace = Pace()
-        self.exhausted = False
         self.choosing = 0.0  # seconds to see once how all stand
         # of each candidate, by its first members: its score, and at which epoch it has that
         self.best_epochs: list[tuple[float, int]] = []
         self.told: list[tuple[float, int]] = []  # their scores, and how many epochs are as good as these
         # how long candidates train, at first and at most; 0 before it is known
         self.epochs = self.epochs_at_first = self.most_epochs = settled.epochs or 0
-        self.in_sight = 0
         self.size = self.lanes = 1  # members of a chunk, and how many chunks train side by side
         # members of a chunk by structure: those of the first run, whatever this machine would take, since sums of
         # batched products need not be the same to the bit
         self.sizes: dict[str, int] = dict(store.noted("chunks") or {})
-        # asked from memory: a database takes ten times as long for each
-        with quiet_optuna():
-            self.mirror = optuna.create_study(
-                direction="maximize", sampler=sampler, pruner=settled.pruner or optuna.pruners.NopPruner()
-            )
         store.study.stop = self.ending = Ending()
         stopped = store.noted("stopped")  # by a callback, which is told of new trials alone
         if stopped is not None and stopped["asked"] == [self.count, self.seconds]:
             self.count = stopped["trials"]
-        self.prunes = settled.pruner is not None
-        self.mirror.stop = (
-            self._stop_asking
-        )  # what a grid calls when it has no more; Optuna's own works in `optimize` only
-        self.in_mirror: dict[int, int] = {}
-        self.asked: dict[int, Any] = {}  # Optuna's trials, where there is a pruner
-        self.own_sampler = sampler is None
-        self.planned: dict[int, _Candidate] = {}
         self.trainer: Any = None
         # who is to stop is not written with what is in training
-        self.plan = replace(plan, checkpoints=None if self.prunes else store.folder)
+        self.plan = replace(settled.plan, checkpoints=None if settled.pruner else store.folder)
         self.on_ray = settled.engine == "ray"
 
     def run(self) -> Found:
@@ -360,7 +336,7 @@ class _Search:
             self.store.note("seconds", self.elapsed)
             if self.ending.asked:
                 self.store.note("stopped", {"asked": [self.count, self.seconds], "trials": len(self.trials)})
-            elif self.seconds is not None and len(self.trials) != self.count and not self.exhausted:
+            elif self.seconds is not None and len(self.trials) != self.count and not self.asking.exhausted:
                 self.store.note("ended", self.seconds)
         self.store.clear()
         return found
@@ -417,17 +393,14 @@ class _Search:
         if self.store.noted("in_job") is None:
             self.store.note("in_job", before)
         self.in_job, ahead = before
-        self.in_sight = self.in_job * (ahead + 1)
-        named = [("as given", {})] + ([("plain", {})] if brought(self.model) else [])
-        named += [("", {})] if self.space.fixed else []  # what stays, alone
-        self.planned = planned(self.space, named, self.in_job, self.in_job * ahead, self.seed, self.own_sampler)
+        self.asking.plan(self.in_job, ahead)
         asked = len(self.trials)
         while True:
             while len(self.waiting) < ahead and self._may_ask(asked, len(pool.lanes) * size):
                 many = self.in_job if self.count is None else min(self.in_job, self.count - asked)
-                if self._left <= 0 and asked < len(self.kept):  # none but those that there are
-                    many = min(many, len(self.kept) - asked)
-                job = self._ask(asked, many)
+                if self._left <= 0 and asked < len(self.asking.kept):  # none but those that there are
+                    many = min(many, len(self.asking.kept) - asked)
+                job = self.asking.job(asked, many)
                 asked += len(job)
                 tasks = [task for trial in job if not trial.rings for task in self._first_tasks(trial)]
                 self.waiting.append((job, tasks, self._train(tasks, pool)))
@@ -437,9 +410,9 @@ class _Search:
 
     def _may_ask(self, asked: int, at_once: int) -> bool:
         """Whether there is need and time for a job more; `at_once` members train side by side."""
-        if self.exhausted or self.ending.asked or (self.count is not None and asked >= self.count):
+        if self.asking.exhausted or self.ending.asked or (self.count is not None and asked >= self.count):
             return False
-        if self.seconds is None or asked < len(self.kept):
+        if self.seconds is None or asked < len(self.asking.kept):
             return True
         if self.is_over:
             return False
@@ -451,6 +424,8 @@ class _Search:
             return waiting < at_once and self._left > 0
         cost = (waiting + self.in_job * ring) * self._per_member
         return self.elapsed + cost + self._reserve < self.seconds
+
+    # -- time ------------------------------------------------------------------------------------------------------
 
     @property
     def elapsed(self) -> float:
@@ -465,7 +440,7 @@ class _Search:
     @property
     def _time_for_more(self) -> bool:
         """Whether race and judging leave time for further candidates, which are raced again then."""
-        over = self.is_over or self.exhausted or self.ending.asked
+        over = self.is_over or self.asking.exhausted or self.ending.asked
         if self.seconds is None or over or len(self.trials) == self.count:
             return False
         return self._left > self._reserve + 2 * self.in_job * len(self.design.rings[0]) * self._per_member
@@ -480,8 +455,8 @@ class _Search:
         """Seconds that are left for race and judging: for a ring and all seeds, where that is not too much of a budget."""
         assert self.seconds is not None
         racing = self._trained_in([self.epochs] * (_LEADERS * len(self.design.rings[0])))
-        wanted = racing + self._judging(self._most_seeds)
-        return max(self._judging(self._fewest_seeds), min(wanted, _RESERVE * self.seconds))
+        wanted = racing + self._judging(self.most_seeds)
+        return max(self._judging(self.fewest_seeds), min(wanted, _RESERVE * self.seconds))
 
     def _judging(self, seeds: int) -> float:
         """Seconds that judging takes: as many members as there may be, and some of what compiled at first once more."""
@@ -511,94 +486,7 @@ class _Search:
         """Seconds in which members of so many epochs are trained, where they may not fill chunks or lanes."""
         return self.size * self.lanes * _rounds(epochs, self.size, self.lanes) * (self.pace.seconds or 0.0)
 
-    @property
-    def _most_seeds(self) -> int:
-        """How many networks of each contestant are judged on a training set, if there is time."""
-        return _JUDGED_SEEDS if len(self.design.outer) > 1 else _JUDGED_SEEDS_OF_ONE
-
-    @property
-    def _fewest_seeds(self) -> int:
-        return 1 if len(self.design.outer) > 1 else _AVERAGED
-
-    def _ask(self, asked: int, many: int) -> list[Trial]:
-        job: list[Trial] = []
-        for number in range(asked, asked + many):
-            trial = self.kept.get(number)
-            # TPE sees more of one that it asked for and that is under way than of one that is only noted: what may be
-            # seen by a new candidate is asked for again, and comes out the same. Of another sampler nobody knows what it
-            # keeps to itself, so it is asked for all.
-            if trial is None or not self.own_sampler or number >= len(self.kept) - self.in_sight:
-                new = self._new(number, job)
-                trial = trial or new
-                if trial.parameters != new.parameters:  # a sampler without a seed
-                    self._forget(number)
-                    self._running(trial)
-                elif trial is not new and number in self.asked:
-                    for epoch, value in _reported(trial, len(self.design.rings[0])).items():
-                        self.asked[number].report(value, epoch)
-            else:
-                self._running(trial)
-            self.members_of.tell_kind(trial)
-            job.append(trial)
-        return job
-
-    def _running(self, trial: Trial) -> None:
-        """Note a candidate of an earlier run in the mirror, as one that has been asked for."""
-        import optuna
-
-        reported = _reported(trial, len(self.design.rings[0])) if self.prunes and trial.rings else {}
-        with quiet_optuna():
-            self.in_mirror[trial.number] = len(self.mirror.get_trials(deepcopy=False))
-            self.mirror.add_trial(
-                optuna.create_trial(
-                    state=optuna.trial.TrialState.RUNNING, params=trial.parameters, distributions=trial.distributions,
-                    intermediate_values=reported,
-                )
-            )  # fmt: skip
-
-    def _forget(self, number: int) -> None:
-        """Tell the mirror that nothing became of what it last suggested for a number."""
-        import optuna
-
-        with quiet_optuna():
-            self.mirror.tell(self.in_mirror[number], state=optuna.trial.TrialState.FAIL)
-
-    def _stop_asking(self) -> None:
-        self.exhausted = True
-
-    def _new(self, number: int, job: Sequence[Trial]) -> Trial:
-        """A candidate that is planned or that the sampler suggests; within a job these are of one structure."""
-        import optuna
-
-        named = ""
-        if number in self.planned:
-            named, point = self.planned[number]
-            if named and not self.members_of.is_point(named):
-                recipe = Recipe({}) if named == "as given" else Recipe(brought(self.model))
-                trial = Trial(number, named, recipe, {}, in_space=False)
-                self._running(trial)
-                return trial
-            with quiet_optuna():
-                self.mirror.enqueue_trial(self.space.enqueued(point))
-        if self.own_sampler:
-            with quiet_optuna():
-                sampler = optuna.samplers.TPESampler(
-                    n_startup_trials=1, multivariate=True, group=True, constant_liar=True,
-                    seed=(self.seed * 1_000_003 + number) % 2**32,
-                )  # fmt: skip
-                of_job = job[0].parameters if job else {}
-                shared = {name: of_job[name] for key in self.space.apart() if (name := f"{key} on") in of_job}
-                if shared and number not in self.planned:
-                    sampler = optuna.samplers.PartialFixedSampler(shared, sampler)
-                self.mirror.sampler = sampler
-        with quiet_optuna():
-            trial = self.mirror.ask()
-            self.in_mirror[number] = trial.number
-            if self.prunes:
-                self.asked[number] = trial
-            point = self.space.suggested(trial)
-        recipe = self.space.recipe(point, self.members_of.off)
-        return Trial(number, named, recipe, point, parameters=trial.params, distributions=trial.distributions)
+    # -- train -----------------------------------------------------------------------------------------------------
 
     def _train(self, tasks: Sequence[Task], pool: Pool | Cluster) -> Callable[[], list[Outcome]]:
         def advance(epochs: int) -> None:
@@ -616,31 +504,25 @@ class _Search:
         return wait
 
     def _tell(self, job: Sequence[Trial], tasks: Sequence[Task], wait: Callable[[], list[Outcome]]) -> None:
-        """Note what became of a job's candidates, here, in the mirror and in the store."""
-        import optuna
-
+        """Note what became of a job's candidates, here, in the store, and tell the sampler."""
         outcomes = wait()
         ring = len(self.design.rings[0])
         new = [trial for trial in job if not trial.rings]
         for i, trial in enumerate(new):
             self._take(trial, outcomes[i * ring : (i + 1) * ring], tasks[i * ring].epochs)
             trial.seconds = self.elapsed
-            self.store.add(trial, _value(trial, ring), _reported(trial, ring))
+            self.store.add(trial, value_of(trial, ring), reported(trial, ring))
             _tell_others(self.listeners, self.store, trial, ring)
         self.trainer.forget(tasks)
         for trial in job:
             self.trials.append(trial)
-            value, curves = _value(trial, ring), trial.curves[:ring, ..., 0].mean(2)
+            value, curves = value_of(trial, ring), trial.curves[:ring, ..., 0].mean(2)
             self.best_epochs.append((value, best_epoch(curves.mean(0), trial.of_length) + 1))
             if not trial.of_length:  # else it is best at the end whatever that is
                 if len(self.design.outer) > 1:  # seeds on the same rows share how lucky these are
                     curves = curves.reshape(self.design.seeds, -1, curves.shape[1]).mean(0)
                 self.told.append((value, soonest(curves)))
-            with quiet_optuna():
-                if np.isfinite(value) and not trial.pruned:
-                    self.mirror.tell(self.in_mirror[trial.number], value)
-                else:  # as worse than all that have ended well: of one that failed a sampler learns nothing
-                    self.mirror.tell(self.in_mirror[trial.number], state=optuna.trial.TrialState.PRUNED)
+            self.asking.tell(trial, value)
         self.epochs = long_enough(self.told, self.epochs_at_first, self.most_epochs)
         pruned = sum(trial.pruned for trial in self.trials)
         self._show(
@@ -648,7 +530,7 @@ class _Search:
         )
 
     def _show(self, doing: str) -> None:
-        self.watch.told([_value(trial, len(self.design.rings[0])) for trial in self.trials], doing)
+        self.watch.told([value_of(trial, len(self.design.rings[0])) for trial in self.trials], doing)
 
     def _take(self, trial: Trial, outcomes: Sequence[Outcome], epochs: int) -> None:
         """Add a ring's scores to a candidate's, of members that were to train for so long."""
@@ -671,11 +553,9 @@ class _Search:
 
     def _first_tasks(self, trial: Trial) -> list[Task]:
         """The members that a candidate begins with, which a pruner may stop if it has no name."""
-        tasks, asked = self._tasks(trial, 0), self.asked.pop(trial.number, None)
-        if asked is None or trial.name:
-            return tasks
-        stop = Stop(asked, len(tasks))
-        return [replace(task, stop=stop) for task in tasks]
+        tasks = self._tasks(trial, 0)
+        stop = self.asking.stop(trial, len(tasks))
+        return tasks if stop is None else [replace(task, stop=stop) for task in tasks]
 
     # -- race ------------------------------------------------------------------------------------------------------
 
@@ -707,7 +587,7 @@ class _Search:
             wanted = [trial for trial in wanted if not self._recall(trial, ring)]
             cells = len(self.design.ring(ring))
             # one ring more is worth more than further seeds in judging, further rings are not
-            left = self._left - self._judging(self._fewest_seeds if ring == 1 else self._most_seeds)
+            left = self._left - self._judging(self.fewest_seeds if ring == 1 else self.most_seeds)
             if wanted and left <= 0:
                 return
             epochs = [trial.curves.shape[1] for trial in wanted]
@@ -747,7 +627,7 @@ class _Search:
 
     def _standing(self, without: int | None = None) -> Standing:
         begun = time.monotonic()
-        encoded = np.array([self.space.encoded(trial.point) for trial in self.trials])
+        encoded = np.array([self.settled.space.encoded(trial.point) for trial in self.trials])
         at = standing(self.trials, self.design, encoded, self.weights, without)
         self.choosing = time.monotonic() - begun
         return at
@@ -765,110 +645,31 @@ class _Search:
             picks = {"answer": one.answer, "as given": 0, "plain": one.plain, "single": one.single}
             contestants.append({role: (i, int(at.epochs[i])) for role, i in picks.items()})
         answer = (chosen.answer, int(final.epochs[chosen.answer]))
-        wanted: dict[tuple[int, int, int], None] = {}
-        for c, cell in enumerate(self.design.outer):
-            for fold in cell.held:
-                wanted.update(dict.fromkeys((*contestant, c) for contestant in contestants[fold].values()))
-            wanted[(*answer, c)] = None
-        # for the average: a network of each training set, or some of the only one
-        cells = range(len(self.design.outer))
-        kept = [(c, s) for c in cells for s in range(1 if len(cells) > 1 else _AVERAGED)]
-        names = {(c, s): f"{self.trials[answer[0]].number}-{answer[1]}-{c}{f'-{s}' if s else ''}" for c, s in kept}
-        weights = {cell: self.store.weights(name) for cell, name in names.items()}
-        averaged = f"averaged {self.trials[answer[0]].number} {answer[1]}"
-        unknown = self.plan.scores[0] != "loss" and self.store.noted(averaged) is None
-        shown: dict[tuple[int, int], Outcome] = {}  # the answer's networks with what they put out, by cell and seed
+        judging = Judging(self.settled, self.store, self.members_of, self.trials, contestants, answer)
         judged_so = f"judging {len(self.trials)} {self.seconds}"
         ended = self.store.noted(judged_so)  # with how many seeds an earlier run came to its end
-        seeds, trained, begun = ended or self._judged_seeds(list(wanted)), 0, time.monotonic()
+        seeds, trained, begun = ended or self._judged_seeds(judging), 0, time.monotonic()
         while True:
-            todo = [
-                (i, e, c, s)
-                for i, e, c in wanted
-                for s in range(seeds)
-                if self._judged(i, e, c, s) is None
-                or ((i, e) == answer and self._lacks(weights, answer, c, s))
-                or ((i, e) == answer and unknown and s < _AVERAGED <= seeds and (c, s) not in shown)
-            ]
-            tasks = []
-            for i, e, c, s in todo:
-                cell, number = self.design.outer[c], 500_000 + c * 1000 + s
-                keep, shows = (i, e) == answer and (c, s) in names, (i, e) == answer and unknown and s < _AVERAGED
-                tasks += self.members_of.tasks(self.trials[i].recipe, [(cell, number)], e, keep, shows)
+            missing = judging.missing(seeds)
+            tasks = judging.tasks(missing)
             self._show("judging")
-            outcomes = self._train(tasks, pool)()
-            for (i, e, c, s), outcome in zip(todo, outcomes, strict=True):
-                if outcome.outputs is not None:
-                    shown[c, s] = outcome
-                if outcome.weights is not None and outcome.diverged is None:  # else they are of no use
-                    weights[c, s] = outcome.weights
-                    self.store.keep_weights(names[c, s], outcome.weights)
-                if outcome.diverged is not None:
-                    self.store.note(f"diverged {self.trials[i].number} {e} {c} {s}", outcome.diverged)
-                scores = outcome.held_out[-1][:, 0].tolist()
-                self.store.note(f"judged {self.trials[i].number} {e} {c} {s}", scores)
+            judging.take(missing, self._train(tasks, pool)())
             self.trainer.forget(tasks)
-            trained += len(todo)
+            trained += len(missing)
             # by what these took there may be time for a seed more, though none was reckoned with
-            each = (time.monotonic() - begun) / max(trained, 1) * len(wanted)
-            if not todo or ended is not None or seeds == self._most_seeds or each > self._left:
+            each = (time.monotonic() - begun) / max(trained, 1) * len(judging.wanted)
+            if not missing or ended is not None or seeds == self.most_seeds or each > self._left:
                 break
             seeds += 1
         self.store.note(judged_so, seeds)
-        averages = self.plan.scores[0] != "loss" and seeds >= _AVERAGED
-        if averages and unknown:
-            self.store.note(averaged, self._gains(shown))
-        judged = Judged(contestants, self._judged_networks(contestants, seeds))
-        gains = np.array(self.store.noted(averaged), "float64") if averages else None
-        kept_weights = [(c, each) for (c, _), each in weights.items() if each is not None]
-        return Found(self.trials, final, chosen, judged, gains, kept_weights)
+        gains = judging.gains(seeds)
+        return Found(self.trials, final, chosen, judging.judged(seeds), gains, judging.weights)
 
-    def _lacks(self, weights: Mapping[tuple[int, int], Any], answer: tuple[int, int], cell: int, seed: int) -> bool:
-        """Whether a network that is to be averaged has been judged, but its weights are gone; one that diverged has none."""
-        i, e = answer
-        lost = self.store.noted(f"diverged {self.trials[i].number} {e} {cell} {seed}") is not None
-        return not lost and (cell, seed) in weights and weights[cell, seed] is None
-
-    def _gains(self, shown: Mapping[tuple[int, int], Outcome]) -> list[float | None]:
-        """What averaging networks of one training set gains over one of them, on each fold; None where one diverged."""
-        score = self.plan.scores[0]
-        assert score != "loss"
-        found: list[float | None] = [None] * len(self.design.folds)
-        for c, cell in enumerate(self.design.outer):
-            finite = [shown[key] for key in sorted(shown) if key[0] == c and shown[key].diverged is None]
-            if len(finite) < _AVERAGED:
-                continue
-            mean, begin = np.mean([outcome.outputs for outcome in finite], 0), 0
-            for n, fold in enumerate(cell.held):
-                rows = self.design.folds[fold]
-                of_fold = mean[None, begin : begin + len(rows)]
-                begin += len(rows)
-                together = float(score(of_fold, rows[None], np.ones((1, len(rows)), bool))[0])
-                gain = together - float(np.mean([outcome.held_out[-1][n, 0] for outcome in finite]))
-                found[fold] = gain if math.isfinite(gain) else None
-        return found
-
-    def _judged_seeds(self, wanted: Sequence[tuple[int, int, int]]) -> int:
+    def _judged_seeds(self, judging: Judging) -> int:
         """How many seeds there is time for, and no fewer than an earlier run has judged."""
-        before = min(sum(self._judged(i, e, c, s) is not None for s in range(self._most_seeds)) for i, e, c in wanted)
-        left, epochs = self._left - _COMPILED_AGAIN * self.pace.compiling, [e for _, e, _ in wanted]
-        affordable = [seeds for seeds in range(1, self._most_seeds + 1) if self._judged_in(epochs * seeds) < left]
-        return max(self._fewest_seeds, before, *affordable)
-
-    def _judged(self, trial: int, epochs: int, cell: int, seed: int) -> list[float] | None:
-        return self.store.noted(f"judged {self.trials[trial].number} {epochs} {cell} {seed}")
-
-    def _judged_networks(
-        self, contestants: Sequence[Mapping[str, tuple[int, int]]], seeds: int
-    ) -> dict[str, np.ndarray]:
-        """The score of each contestant's networks on every fold, of (folds, seeds)."""
-        found = {role: np.full((len(contestants), seeds), np.nan) for role in contestants[0]}
-        for c, cell in enumerate(self.design.outer):
-            for s, fold in enumerate(cell.held):
-                for role, (i, e) in contestants[fold].items():
-                    judged = [self._judged(i, e, c, n) for n in range(seeds)]
-                    found[role][fold] = [np.nan if scores is None else scores[s] for scores in judged]
-        return found
+        left, epochs = self._left - _COMPILED_AGAIN * self.pace.compiling, [each.epochs for each in judging.wanted]
+        affordable = [seeds for seeds in range(1, self.most_seeds + 1) if self._judged_in(epochs * seeds) < left]
+        return max(self.fewest_seeds, judging.seeds_kept(self.most_seeds), *affordable)
 
 
 def _rounds(epochs: Sequence[int], chunk: int, lanes: int) -> int:
@@ -884,53 +685,10 @@ def _share_of_work(members: int, chunk: int, lanes: int) -> float:
     return members / (_rounds([1] * members, chunk, lanes) * chunk * lanes)
 
 
-def planned(
-    space: Space, named: Sequence[_Candidate], in_job: int, at_once: int, seed: int, combine: bool
-) -> dict[int, _Candidate]:
-    """Names and points of the candidates that no sampler is asked for, by number.
-
-    Those with a name, each technique alone, and combinations: when the sampler is first asked, with `at_once` in training,
-    some of these have been told of, so that it has something to learn from. In a long search each technique alone at
-    other strengths comes later: the best of these is what the answer is compared with.
-
-    Args:
-        space: What is searched.
-        named: The candidates that come first.
-        in_job: How many are asked for together; those of one program stand side by side in a job.
-        at_once: How many are in training.
-        seed: Sets the combinations.
-        combine: Whether there are any.
-    """
-    first = [*named, *(("", point) for point in space.singles(0.5))]
-    if combine:
-        many = _COMBINED + max(0, at_once - len(first))
-        first += [("", point) for point in space.combined(many, seed)]
-    jobs = [first[i : i + in_job] for i in range(0, len(first), in_job)]
-    first = [one for job in jobs for one in sorted(job, key=lambda one: [key in one[1] for key in space.apart()])]
-    later = [("", point) for place in _OTHER_PLACES for point in space.singles(place)]
-    return dict(enumerate(first)) | dict(enumerate(later, max(_LATER, len(first))))
-
-
-def _value(trial: Trial, ring: int) -> float:
-    """What Optuna is told: the mean score, over the first ring's cells, at the epoch at which it is best."""
-    curve = trial.curves[:ring, ..., 0].mean((0, 2))
-    if trial.of_length:
-        return float(curve[-1])
-    # some scores are not defined after the first epochs; a member that has diverged has none to the end
-    known = curve[np.isfinite(curve)] if trial.pruned or np.isfinite(curve[-1]) else curve
-    return float(known.max()) if len(known) else math.nan
-
-
-def _reported(trial: Trial, ring: int) -> dict[int, float]:
-    """The mean score over the first ring's cells after each epoch, from 1, at which all its members have one."""
-    curve = trial.curves[:ring, ..., 0].mean((0, 2))
-    return {epoch: float(value) for epoch, value in enumerate(curve, 1) if np.isfinite(value)}
-
-
 def _tell_others(listeners: Sequence[Listener], store: Store, trial: Trial, ring: int) -> None:
     """Tell who wants to know that a candidate is finished."""
     if listeners:
-        told = as_optunas(trial, _value(trial, ring), _reported(trial, ring))
+        told = as_optunas(trial, value_of(trial, ring), reported(trial, ring))
         for listener in listeners:
             listener.told(store.study, told)
 
