@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks import datasets, machine, tables
 
 
-def search(trials: int, epochs: int | None, workers: int | None) -> None:
+def search(trials: int, epochs: int | None, workers: int | None, storage: str) -> None:
     """Search with so many candidates, and print how long it took."""
     import regularity as rg
 
@@ -34,7 +34,7 @@ def search(trials: int, epochs: int | None, workers: int | None) -> None:
     begun, used = time.perf_counter(), time.process_time()
     study = rg.search(
         model, split.x, split.y, trials=trials, epochs=epochs, score="balanced_accuracy", class_weight="balanced",
-        batch_size=128, storage="sqlite://", engine="ray" if workers else "local",
+        batch_size=128, storage=storage, name=str(time.time_ns()), engine="ray" if workers else "local",
     )  # fmt: skip
     took, used = time.perf_counter() - begun, time.process_time() - used
     finished = np.sort(study.table["seconds"])
@@ -52,13 +52,15 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=840)
     parser.add_argument("--epochs", type=int, help="how long each trains; without, that is found")
     parser.add_argument("--workers", type=int, nargs="+", help="of a Ray cluster, a core each")
+    parser.add_argument("--storage", default="sqlite://", help="where the study is kept; without, in memory")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     if options.workers is None or len(options.workers) == 1:
-        search(options.trials, options.epochs, (options.workers or [None])[0])
+        search(options.trials, options.epochs, (options.workers or [None])[0], options.storage)
         return
     print(machine.describe(), file=sys.stderr)
-    arguments = ["--trials", str(options.trials), *(["--epochs", str(options.epochs)] if options.epochs else [])]
+    arguments = ["--trials", str(options.trials), "--storage", options.storage]
+    arguments += ["--epochs", str(options.epochs)] if options.epochs else []
     for workers in options.workers:  # a process each: one has one cluster
         command = [sys.executable, "-m", "benchmarks.many", *arguments, "--workers", str(workers)]
         subprocess.run(command, check=True)
