@@ -3,6 +3,7 @@
     python -m benchmarks.many --trials 840 --epochs 12
     python -m benchmarks.many --trials 120 --epochs 12 --workers 1 2 1 2
 
+`--storage` keeps each study in a file or a database, under a name of its own, so that none goes on with another.
 `--workers` starts a Ray cluster of so many cores for each number, one after the other; a worker keeps to one core, and the
 driver is beside them. The seconds a candidate are of the time from a fifth of the candidates on, when all compile no more.
 """
@@ -34,7 +35,7 @@ def search(trials: int, epochs: int | None, workers: int | None, storage: str) -
     begun, used = time.perf_counter(), time.process_time()
     study = rg.search(
         model, split.x, split.y, trials=trials, epochs=epochs, score="balanced_accuracy", class_weight="balanced",
-        batch_size=128, storage=storage, name=str(time.time_ns()), engine="ray" if workers else "local",
+        batch_size=128, storage=storage, name=f"many-{time.time_ns()}", engine="ray" if workers else "local",
     )  # fmt: skip
     took, used = time.perf_counter() - begun, time.process_time() - used
     finished = np.sort(study.table["seconds"])

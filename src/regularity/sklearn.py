@@ -58,15 +58,13 @@ class _Regularized(BaseEstimator):
         most_folds: int,
     ) -> None:
         """Search, and keep what predicts."""
-        import optuna
-
         import regularity as rg
 
         folds = self.folds
         if isinstance(folds, numbers.Integral) and int(folds) > 2:
             folds = max(2, min(int(folds), most_folds))
         trials = _TRIALS if self.trials is None and self.budget is None else self.trials
-        storage = optuna.storages.InMemoryStorage() if self.storage is None else self.storage
+        storage = "sqlite://" if self.storage is None else self.storage
         self.study_ = rg.search(
             model, x, y, self.techniques, trials, self.budget, folds=folds, epochs=self.epochs, seeds=self.seeds,
             batch_size=self.batch_size, score=score, groups=groups, sample_weight=sample_weight, storage=storage, name=self.name, engine=self.engine, live=self.live, verbose=self.verbose,

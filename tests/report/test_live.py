@@ -158,8 +158,10 @@ def asked(port, path, **headers):
         return answer.read().decode()
 
 
-def test_server_answers_this_machine_alone_and_nothing_else(tmp_path, port):
-    search = Search(tmp_path / "study.db", [0], live=port)
+@pytest.mark.parametrize("storage", ["study.db", "sqlite://"])
+def test_server_answers_this_machine_alone_and_nothing_else(storage, tmp_path, port, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    search = Search(storage, [0], live=port)
     search.start()
     search.at(0)
     try:
@@ -189,8 +191,10 @@ def test_what_cannot_be_served_is_said_before_any_work(tmp_path, port, monkeypat
             searched(tmp_path / "study.db", live=port)
     with pytest.raises(ValueError, match=r"`live`.*Received: live=70000"):
         searched(tmp_path / "study.db", live=70000)
-    with pytest.raises(ValueError, match=r"`storage` that can be read.*such as a file"):
-        searched("sqlite://", live=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(keras.backend, "backend", lambda: "torch")
+        with pytest.raises(ValueError, match=r"`storage` that can be read.*such as a file.*runs on torch"):
+            searched("sqlite://", live=True)
     with pytest.raises(TypeError, match=r"Expected True, False or a port. Received: live='yes'"):
         searched(tmp_path / "study.db", live="yes")
 

@@ -831,7 +831,7 @@ def test_a_longer_budget_later_has_time_for_longer_training(tmp_path, monkeypatc
 
 def test_a_score_that_is_not_defined_in_the_first_epochs_is_no_failure():
     """As deviances of predictions below 0; a member that has diverged has no score to the end."""
-    from regularity.study._asking import value_of
+    from regularity.study._rule import value_of
 
     curves = np.full((5, 6, 2, 1), 0.5)
     curves[:, 3] = 0.7
@@ -854,7 +854,7 @@ def test_the_time_of_judging_is_reckoned_by_how_long_candidates_train_at_their_b
         return train(self, tasks, pool)
 
     def judged(self, pool):
-        reckoned.append((self._judging(3), self.pace.seconds, self.pace.compiling, self.choosing))
+        reckoned.append((self._seconds_of_judging(3), self.pace.seconds, self.pace.compiling, self.choosing))
         room.append((self.size, self.lanes))
         return judge(self, pool)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import optuna
 import pytest
 
 from regularity.recipe import Recipe
@@ -75,12 +76,40 @@ def test_a_url_of_a_file_is_that_file(tmp_path):
     assert Store(tmp_path / "one.db", "one").weights("0-1-0") is not None
 
 
-def test_nothing_is_written_for_a_study_in_memory(tmp_path, monkeypatch):
+@pytest.mark.parametrize("storage", ["sqlite://", "sqlite:///:memory:", optuna.storages.InMemoryStorage()])
+def test_nothing_is_written_for_a_study_in_memory(storage, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    store = Store("sqlite://", "one")
+    store = Store(storage, "one")
+    assert store.in_memory
+    assert not Store("one.db", "one").in_memory
+    Path("one.db").unlink()
+    assert store.study.user_attrs
+    assert not store.trials()
     store.keep_weights("0-1-0", [np.zeros(2)])
     assert store.weights("0-1-0") is None
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("storage", ["sqlite://", "one.db"])
+def test_what_is_noted_is_what_json_makes_of_it(storage, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store, sizes = Store(storage, "one"), {"a": (1, 2)}
+    store.note("sizes", sizes)
+    sizes["a"] = ()
+    assert store.noted("sizes") == store.study.user_attrs["sizes"] == {"a": [1, 2]}
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        store.note("set", {1, 2})
+
+
+def test_a_trial_of_before_0_1_is_read():
+    new, old = Store("sqlite://", "one"), Store("sqlite://", "one")
+    new.add(trial(), 0.5)
+    (theirs,) = new.study.get_trials()
+    theirs.user_attrs |= theirs.user_attrs.pop("kept")  # as it was written then
+    old.study.add_trial(theirs)
+    (expected,), (found,) = new.trials().values(), old.trials().values()
+    np.testing.assert_array_equal(found.curves, expected.curves)
+    assert (found.number, found.recipe, found.point) == (expected.number, expected.recipe, expected.point)
 
 
 def test_a_study_is_found_by_its_name_then_by_its_path(tmp_path, monkeypatch):

@@ -98,7 +98,7 @@ class Population:
         if not is_worth_a_trial(self.program, plan.batch_size, steps):
             return chunk_size(self.program, members, len(self.lanes))
 
-        # compiles as hard as for the run itself, but for steps of its own number, which an epoch may not have
+        # compiles as hard as for the run itself; without room for the longest epoch, which may have fewer steps than a trial
         work = RowLanes(self.program, replace(plan, calls=steps, longest=None), self.lanes)
 
         def trial(size: int, device: Any, steps: int) -> None:

@@ -1,10 +1,10 @@
-"""Candidates as Optuna's sampler suggests them: it is asked in memory, and told what became of each.
+"""Which candidates to train next: the first ones by a plan, the others as Optuna's sampler suggests them.
 
-From a database it would take ten times as long. What an earlier run asked for is asked for again as far as the sampler may
-see how it stood then, so that a search goes on as one that was never stopped.
+The sampler has a study of its own in memory, the mirror of the one that is kept: by a database it would take ten times as
+long to suggest one. When a search goes on, its last candidates are suggested once more, by what was known when they first
+were, so that it goes on as one that was never stopped.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +14,7 @@ from regularity.recipe import Recipe
 from regularity.study._members import Members
 from regularity.study._pruning import Stop
 from regularity.study._records import Settled
-from regularity.study._rule import Trial
+from regularity.study._rule import Trial, reported
 from regularity.study._space import Space
 from regularity.study._store import quiet_optuna
 
@@ -26,7 +26,7 @@ _OTHER_PLACES = (0.25, 0.75)  # where in its range
 
 
 class Asking:
-    """A sampler, and a pruner if there is one, with the candidates that they have been told of.
+    """A sampler, and a pruner if there is one, with the candidates that they have been told of; `plan` comes first.
 
     Args:
         settled: What the search goes by.
@@ -42,15 +42,14 @@ class Asking:
         self.kept = kept
         self._members, self._given = members, given
         self._space, self._seed, self._ring = settled.space, settled.seed, len(settled.design.rings[0])
-        self._own_sampler, self._prunes = settled.sampler is None, settled.pruner is not None
+        self._is_ours, self._prunes = settled.sampler is None, settled.pruner is not None
         self._planned: dict[int, Candidate] = {}
         self._in_sight = 0  # of the last candidates that are kept, how many a new one may have been asked for beside
-        self._in_mirror: dict[int, int] = {}
+        self._in_mirror: dict[int, int] = {}  # a candidate's number there, by ours
         self._asked: dict[int, Any] = {}  # Optuna's trials, where there is a pruner
+        pruner = optuna.pruners.NopPruner() if settled.pruner is None else settled.pruner
         with quiet_optuna():
-            self._mirror = optuna.create_study(
-                direction="maximize", sampler=settled.sampler, pruner=settled.pruner or optuna.pruners.NopPruner()
-            )
+            self._mirror = optuna.create_study(direction="maximize", sampler=settled.sampler, pruner=pruner)
         # what a grid calls when it has no more; Optuna's own works in `optimize` only
         self._mirror.stop = self._stop_asking
 
@@ -59,7 +58,7 @@ class Asking:
         named: list[Candidate] = [("as given", {})] + ([("plain", {})] if self._given else [])
         named += [("", {})] if self._space.fixed else []  # what stays, alone
         self._in_sight = in_job * (ahead + 1)
-        self._planned = planned(self._space, named, in_job, in_job * ahead, self._seed, self._own_sampler)
+        self._planned = planned(self._space, named, in_job, in_job * ahead, self._seed, self._is_ours)
 
     def job(self, first: int, many: int) -> list[Trial]:
         """The next candidates, from a number on: new ones, and those of an earlier run."""
@@ -69,7 +68,7 @@ class Asking:
             # TPE sees more of one that it asked for and that is under way than of one that is only noted: what may be
             # seen by a new candidate is asked for again, and comes out the same. Of another sampler nobody knows what it
             # keeps to itself, so it is asked for all.
-            if trial is None or not self._own_sampler or number >= len(self.kept) - self._in_sight:
+            if trial is None or not self._is_ours or number >= len(self.kept) - self._in_sight:
                 new = self._new(number, found)
                 trial = trial or new
                 if trial.parameters != new.parameters:  # a sampler without a seed
@@ -95,8 +94,8 @@ class Asking:
             else:  # as worse than all that have ended well: of one that failed a sampler learns nothing
                 self._mirror.tell(number, state=optuna.trial.TrialState.PRUNED)
 
-    def stop(self, trial: Trial, members: int) -> Stop | None:
-        """What may stop the members that a candidate begins with: a pruner, if it has no name."""
+    def stop_for(self, trial: Trial, members: int) -> Stop | None:
+        """What may stop the members that a candidate begins with, once: the pruner, if there is one and it has no name."""
         asked = self._asked.pop(trial.number, None)
         return None if asked is None or trial.name else Stop(asked, members)
 
@@ -114,7 +113,7 @@ class Asking:
                 return trial
             with quiet_optuna():
                 self._mirror.enqueue_trial(self._space.enqueued(point))
-        if self._own_sampler:
+        if self._is_ours:
             with quiet_optuna():
                 sampler = optuna.samplers.TPESampler(
                     n_startup_trials=1, multivariate=True, group=True, constant_liar=True,
@@ -135,7 +134,7 @@ class Asking:
         return Trial(number, named, recipe, point, parameters=trial.params, distributions=trial.distributions)
 
     def _running(self, trial: Trial) -> None:
-        """Note a candidate of an earlier run as one that has been asked for."""
+        """Note a candidate that the sampler has not just suggested as one that it has."""
         import optuna
 
         with quiet_optuna():
@@ -183,19 +182,3 @@ def planned(
     first = [one for job in jobs for one in sorted(job, key=lambda one: [key in one[1] for key in space.apart()])]
     later = [("", point) for place in _OTHER_PLACES for point in space.singles(place)]
     return dict(enumerate(first)) | dict(enumerate(later, max(_LATER, len(first))))
-
-
-def value_of(trial: Trial, ring: int) -> float:
-    """What Optuna is told: the mean score, over the first ring's cells, at the epoch at which it is best."""
-    curve = trial.curves[:ring, ..., 0].mean((0, 2))
-    if trial.of_length:
-        return float(curve[-1])
-    # some scores are not defined after the first epochs; a member that has diverged has none to the end
-    known = curve[np.isfinite(curve)] if trial.pruned or np.isfinite(curve[-1]) else curve
-    return float(known.max()) if len(known) else math.nan
-
-
-def reported(trial: Trial, ring: int) -> dict[int, float]:
-    """The mean score over the first ring's cells after each epoch, from 1, at which all its members have one."""
-    curve = trial.curves[:ring, ..., 0].mean((0, 2))
-    return {epoch: float(value) for epoch, value in enumerate(curve, 1) if np.isfinite(value)}

@@ -25,16 +25,16 @@ class Network(NamedTuple):
         trial: The index of its candidate.
         epochs: How long it trains.
         cell: The number of its training set.
-        seed: Which of its networks on that set it is, from 0.
+        seed: Which of those that are like it but for the seed, from 0.
     """
 
     trial: int
     epochs: int
     cell: int
-    seed: int = 0
+    seed: int
 
 
-def seeds_of(design: Design) -> tuple[int, int]:
+def seeds_to_judge(design: Design) -> tuple[int, int]:
     """How many networks of each contestant are judged on a training set: at least, and if there is time."""
     return (1, _SEEDS) if len(design.outer) > 1 else (_AVERAGED, _SEEDS_OF_ONE)
 
@@ -63,12 +63,12 @@ class Judging:
         self._store, self._members, self._trials = store, members, trials
         self._contestants, self._answer, self._design = contestants, answer, settled.design
         outer = self._design.outer
-        wanted: dict[Network, None] = {}
+        wanted: dict[tuple[int, int, int], None] = {}
         for c, cell in enumerate(outer):
             for fold in cell.held:
-                wanted.update(dict.fromkeys(Network(*contestant, c) for contestant in contestants[fold].values()))
-            wanted[Network(*answer, c)] = None
-        self.wanted = list(wanted)  # each with as many seeds as there is time for
+                wanted.update(dict.fromkeys((*contestant, c) for contestant in contestants[fold].values()))
+            wanted[(*answer, c)] = None
+        self.wanted = list(wanted)  # trials, epochs and cells, each with as many seeds as there is time for
         # for the average: a network of each training set, or some of the only one
         i, e = answer
         self._names = {
@@ -79,8 +79,8 @@ class Judging:
         self._weights = {at: store.weights(name) for at, name in self._names.items()}
         self._score = settled.plan.scores[0]
         self._averaged = f"averaged {trials[i].number} {e}"
-        self._shows = self._score != "loss" and store.noted(self._averaged) is None
-        self._shown: dict[tuple[int, int], Outcome] = {}  # the answer's networks with what they put out
+        self._gains_unknown = self._score != "loss" and store.noted(self._averaged) is None
+        self._outcomes: dict[tuple[int, int], Outcome] = {}  # the answer's, with what they put out, by cell and seed
 
     def missing(self, seeds: int) -> list[Network]:
         """Which networks are to be trained, for so many seeds."""
@@ -88,9 +88,9 @@ class Judging:
             network
             for wanted in self.wanted
             for s in range(seeds)
-            if self._kept(network := wanted._replace(seed=s)) is None
+            if self._kept(network := Network(*wanted, s)) is None
             or self._lost(network)
-            or (self._is_shown(network) and seeds >= _AVERAGED and (network.cell, s) not in self._shown)
+            or (self._wants_outputs(network) and seeds >= _AVERAGED and (network.cell, s) not in self._outcomes)
         ]
 
     def tasks(self, networks: Sequence[Network]) -> list[Task]:
@@ -100,7 +100,7 @@ class Judging:
             i, e, c, s = network
             keep, number = self._is_answer(network) and (c, s) in self._names, 500_000 + c * 1000 + s
             cells = [(self._design.outer[c], number)]
-            found += self._members.tasks(self._trials[i].recipe, cells, e, keep, self._is_shown(network))
+            found += self._members.tasks(self._trials[i].recipe, cells, e, keep, self._wants_outputs(network))
         return found
 
     def take(self, networks: Sequence[Network], outcomes: Sequence[Outcome]) -> None:
@@ -108,7 +108,7 @@ class Judging:
         for network, outcome in zip(networks, outcomes, strict=True):
             at = network.cell, network.seed
             if outcome.outputs is not None:
-                self._shown[at] = outcome
+                self._outcomes[at] = outcome
             if outcome.weights is not None and outcome.diverged is None:  # else they are of no use
                 self._weights[at] = outcome.weights
                 self._store.keep_weights(self._names[at], outcome.weights)
@@ -118,7 +118,7 @@ class Judging:
 
     def seeds_kept(self, most: int) -> int:
         """How many seeds of all that are wanted an earlier run has judged."""
-        return min(sum(self._kept(w._replace(seed=s)) is not None for s in range(most)) for w in self.wanted)
+        return min(sum(self._kept(Network(*each, s)) is not None for s in range(most)) for each in self.wanted)
 
     def judged(self, seeds: int) -> Judged:
         """The contestants with the scores of their networks on each fold."""
@@ -133,11 +133,11 @@ class Judging:
     def gains(self, seeds: int) -> np.ndarray | None:
         """What averaging networks of one training set gains over one of them, on each fold: NaN where one diverged.
 
-        None where that is not known: of a loss, and by fewer seeds than are averaged.
+        Known once all is taken, and kept then; None of a loss, and where there are fewer seeds than are averaged.
         """
         if self._score == "loss" or seeds < _AVERAGED:
             return None
-        if self._shows:
+        if self._gains_unknown:
             self._store.note(self._averaged, self._gains_by_fold())
         return np.array(self._store.noted(self._averaged), "float64")
 
@@ -150,7 +150,7 @@ class Judging:
         score: Any = self._score
         found: list[float | None] = [None] * len(self._design.folds)
         for c, cell in enumerate(self._design.outer):
-            finite = [o for (of, _), o in sorted(self._shown.items()) if of == c and o.diverged is None]
+            finite = [o for (of, _), o in sorted(self._outcomes.items()) if of == c and o.diverged is None]
             if len(finite) < _AVERAGED:
                 continue
             mean, begin = np.mean([outcome.outputs for outcome in finite], 0), 0
@@ -166,9 +166,9 @@ class Judging:
     def _is_answer(self, network: Network) -> bool:
         return (network.trial, network.epochs) == self._answer
 
-    def _is_shown(self, network: Network) -> bool:
+    def _wants_outputs(self, network: Network) -> bool:
         """Whether what a network puts out is wanted, to be averaged."""
-        return self._is_answer(network) and self._shows and network.seed < _AVERAGED
+        return self._is_answer(network) and self._gains_unknown and network.seed < _AVERAGED
 
     def _lost(self, network: Network) -> bool:
         """Whether a network that is to be averaged has been judged, but its weights are gone; one that diverged has none."""

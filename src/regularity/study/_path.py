@@ -295,10 +295,10 @@ def path(
     store = Store(storage, name or name_of(model, question)) if asked else _Nowhere()
     with store.held():
         store.check(question)
-        networks = _Networks(model, plan, members, epochs, store, verbose)
+        training = _Training(model, plan, members, epochs, store, verbose)
 
         def probe(tried: Sequence[float]) -> np.ndarray:
-            held = networks.train([_recipe(technique, s) for s in tried], splits[:1], member_seeds[:1]).held_out(1)
+            held = training.train([_recipe(technique, s) for s in tried], splits[:1], member_seeds[:1]).held_out(1)
             return _at(held, epochs_by_mean_curve(held))
 
         grid = store.noted("grid") or _strengths(wanted, declared, probe)
@@ -308,7 +308,7 @@ def path(
             candidates.insert(0, _Candidate("as given", own[0] if len(set(own)) == 1 else math.nan, Recipe({})))
         curves = _kept(store.trials(), len(candidates))
         if curves is None:
-            curves = networks.train([candidate.recipe for candidate in candidates], splits, member_seeds)
+            curves = training.train([candidate.recipe for candidate in candidates], splits, member_seeds)
             if isinstance(store, Store):
                 _keep(store, technique, candidates, curves)
                 store.clear()
@@ -433,8 +433,11 @@ class _Curves(NamedTuple):
         return curves.reshape(len(curves), -1, seeds, curves.shape[2]).mean(2)
 
 
-class _Networks:
-    """What trains recipes on folds: as many members together as in the first run, so that what it left in training fits."""
+class _Training:
+    """What trains recipes on folds.
+
+    With a store, on JAX, as many members train together as in the first run, so that what it left in training fits.
+    """
 
     def __init__(
         self, model: Any, plan: Plan, members: int, epochs: int, store: "Store | _Nowhere", verbose: bool | int | str
@@ -444,7 +447,8 @@ class _Networks:
         self._sizes: dict[str, int] = dict(store.noted("chunks") or {})  # members of a chunk, by structure
         self._trainer = Trainer(model, replace(plan, checkpoints=store.folder), members, self._sizes)
 
-    def train(self, recipes: Sequence[Recipe], splits: Sequence[Any], seeds: Sequence[int]) -> "_Curves":
+    def train(self, recipes: Sequence[Recipe], splits: Sequence[Any], seeds: Sequence[int]) -> _Curves:
+        """What becomes of each recipe's members, one for each split and seed."""
         tasks = [
             Task(strengths, seed, self._epochs, rows=rows, held_out=(held,), keep_weights=False)
             for strengths in strengths_for(self._model, self._sites, recipes)

@@ -271,6 +271,22 @@ def _spread(scores: np.ndarray) -> np.ndarray:
     return np.where(spread > 0, spread, 1.0)
 
 
+def value_of(trial: Trial, ring: int) -> float:
+    """What Optuna is told: the mean score, over the first ring's cells, at the epoch at which it is best."""
+    curve = trial.curves[:ring, ..., 0].mean((0, 2))
+    if trial.of_length:
+        return float(curve[-1])
+    # some scores are not defined after the first epochs; a member that has diverged has none to the end
+    known = curve[np.isfinite(curve)] if trial.pruned or np.isfinite(curve[-1]) else curve
+    return float(known.max()) if len(known) else math.nan
+
+
+def reported(trial: Trial, ring: int) -> dict[int, float]:
+    """The mean score over the first ring's cells after each epoch, from 1, at which all its members have one."""
+    curve = trial.curves[:ring, ..., 0].mean((0, 2))
+    return {epoch: float(value) for epoch, value in enumerate(curve, 1) if np.isfinite(value)}
+
+
 def best_epoch(curve: np.ndarray, of_length: bool) -> int:
     """The epoch, from 0, at which a mean curve is best, averaged with its neighbours: one peak is mostly luck."""
     if of_length:

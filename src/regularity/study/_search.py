@@ -1,9 +1,9 @@
 """`rg.search`: which techniques and how strong, judged on rows that neither training nor choosing saw.
 
     how long  the model as given, for more and more epochs, until what is best for it is seen
-    explore   candidates that a sampler asks for, each on one ring of cells, asked in the order of a logical clock
+    explore   candidates that a sampler asks for (`_asking`), each on one ring of cells, asked in the order of a logical clock
     race      the leaders, with the model as given and plain among them, on further rings
-    judge     what the rule chooses without a fold, trained on all rows but that fold's and scored on it
+    judge     what the rule chooses without a fold (`_judging`), trained on all rows but that fold's and scored on it
 
 Everything that finishes is kept at once; the same call again takes it from there instead of training it.
 """
@@ -34,10 +34,10 @@ from regularity.population._train import (
 )
 from regularity.population._worker import call_elsewhere
 from regularity.recipe import Recipe, sites_of
-from regularity.study._asking import Asking, reported, value_of
+from regularity.study._asking import Asking
 from regularity.study._cells import Cell, design_of
 from regularity.study._folds import checked_seed, data_and_splits
-from regularity.study._judging import Judging, seeds_of
+from regularity.study._judging import Judging, seeds_to_judge
 from regularity.study._members import Members
 from regularity.study._question import about, name_of, scorer
 from regularity.study._records import Found, Settled
@@ -48,9 +48,11 @@ from regularity.study._rule import (
     best_on_the_whole,
     choose,
     long_enough,
+    reported,
     ruled_out,
     soonest,
     standing,
+    value_of,
     weights_of,
 )
 from regularity.study._scores import check_on_folds, labels, proper, quiet_scorers, scoring
@@ -256,10 +258,10 @@ def _shown(live: bool | int, store: Store, unfinished: Callable[[], Unfinished],
     if live is False:
         return contextlib.nullcontext()
     if isinstance(live, bool) or hasattr(live, "__index__"):
-        if store.in_memory:
+        if store.in_memory and keras.backend.backend() != "jax":  # the process that trains has one of its own
             raise ValueError(
-                "Expected a `storage` that can be read while a search writes to it, such as a file, where `live` shows it. "
-                f"Received: {store.where!r}, which is in memory."
+                "Expected a `storage` that can be read while a search writes to it, such as a file, where `live` shows it "
+                f"and Keras runs on {keras.backend.backend()}. Received: {store.where!r}, which is in memory."
             )
         from regularity.report._live import Live
 
@@ -288,7 +290,7 @@ class _Search:
     ) -> None:
         self.model, self.store, self.watch, self.listeners = model, store, watch, listeners
         self.settled, self.design = settled, settled.design
-        self.fewest_seeds, self.most_seeds = seeds_of(self.design)
+        self.fewest_seeds, self.most_seeds = seeds_to_judge(self.design)
         self.count, self.seconds = settled.count, settled.seconds
         self.weights = weights_of(len(settled.plan.scores))
         self.members_of = Members(model, settled)
@@ -316,7 +318,7 @@ class _Search:
             self.count = stopped["trials"]
         self.trainer: Any = None
         # who is to stop is not written with what is in training
-        self.plan = replace(settled.plan, checkpoints=None if settled.pruner else store.folder)
+        self.plan = replace(settled.plan, checkpoints=None if settled.pruner is not None else store.folder)
         self.on_ray = settled.engine == "ray"
 
     def run(self) -> Found:
@@ -455,10 +457,10 @@ class _Search:
         """Seconds that are left for race and judging: for a ring and all seeds, where that is not too much of a budget."""
         assert self.seconds is not None
         racing = self._trained_in([self.epochs] * (_LEADERS * len(self.design.rings[0])))
-        wanted = racing + self._judging(self.most_seeds)
-        return max(self._judging(self.fewest_seeds), min(wanted, _RESERVE * self.seconds))
+        wanted = racing + self._seconds_of_judging(self.most_seeds)
+        return max(self._seconds_of_judging(self.fewest_seeds), min(wanted, _RESERVE * self.seconds))
 
-    def _judging(self, seeds: int) -> float:
+    def _seconds_of_judging(self, seeds: int) -> float:
         """Seconds that judging takes: as many members as there may be, and some of what compiled at first once more."""
         each = seeds * len(self.design.folds)
         # the model as given, and plain where that is another, train as long as is best for them, the choice and the best
@@ -504,7 +506,7 @@ class _Search:
         return wait
 
     def _tell(self, job: Sequence[Trial], tasks: Sequence[Task], wait: Callable[[], list[Outcome]]) -> None:
-        """Note what became of a job's candidates, here, in the store, and tell the sampler."""
+        """Note what became of a job's candidates, here and in the store, and tell the sampler."""
         outcomes = wait()
         ring = len(self.design.rings[0])
         new = [trial for trial in job if not trial.rings]
@@ -554,7 +556,7 @@ class _Search:
     def _first_tasks(self, trial: Trial) -> list[Task]:
         """The members that a candidate begins with, which a pruner may stop if it has no name."""
         tasks = self._tasks(trial, 0)
-        stop = self.asking.stop(trial, len(tasks))
+        stop = self.asking.stop_for(trial, len(tasks))
         return tasks if stop is None else [replace(task, stop=stop) for task in tasks]
 
     # -- race ------------------------------------------------------------------------------------------------------
@@ -587,7 +589,7 @@ class _Search:
             wanted = [trial for trial in wanted if not self._recall(trial, ring)]
             cells = len(self.design.ring(ring))
             # one ring more is worth more than further seeds in judging, further rings are not
-            left = self._left - self._judging(self.fewest_seeds if ring == 1 else self.most_seeds)
+            left = self._left - self._seconds_of_judging(self.fewest_seeds if ring == 1 else self.most_seeds)
             if wanted and left <= 0:
                 return
             epochs = [trial.curves.shape[1] for trial in wanted]
@@ -667,7 +669,7 @@ class _Search:
 
     def _judged_seeds(self, judging: Judging) -> int:
         """How many seeds there is time for, and no fewer than an earlier run has judged."""
-        left, epochs = self._left - _COMPILED_AGAIN * self.pace.compiling, [each.epochs for each in judging.wanted]
+        left, epochs = self._left - _COMPILED_AGAIN * self.pace.compiling, [epochs for _, epochs, _ in judging.wanted]
         affordable = [seeds for seeds in range(1, self.most_seeds + 1) if self._judged_in(epochs * seeds) < left]
         return max(self.fewest_seeds, judging.seeds_kept(self.most_seeds), *affordable)
 

@@ -57,28 +57,19 @@ class Store:
 
         self.name = name
         storage, self._asked = storage if isinstance(storage, Asked) else (storage, None)
-        self.where = storage = Path(_FOLDER, f"{name}.db") if storage is None else storage
+        storage = Path(_FOLDER, f"{name}.db") if storage is None else storage
         with _reached(storage), quiet_optuna():
-            self.file, url = _located(storage)
-            if self.in_memory and isinstance(storage, str):  # SQL would only make it slower
-                url = optuna.storages.InMemoryStorage()
+            self.file, place = _located(storage)
+            if isinstance(place, str) and _is_memory(place):  # SQL would only make it slower
+                place = optuna.storages.InMemoryStorage()
             if self.file is not None:
                 self.file.parent.mkdir(parents=True, exist_ok=True)
-            self.study = optuna.create_study(storage=url, study_name=name, direction="maximize", load_if_exists=True)
+            self.study = optuna.create_study(storage=place, study_name=name, direction="maximize", load_if_exists=True)
             # a file in a folder that can't be written opens all the same, and fails at the first trial
             self.study.set_user_attr("opened", datetime.now(UTC).isoformat())
         self.where = storage if self.file is None else self.file
+        self.in_memory = isinstance(place, optuna.storages.InMemoryStorage)  # where only this process can read it
         self._found = dict(self.study.user_attrs)
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether only the thread that searches can read it."""
-        import optuna
-        from sqlalchemy.engine import make_url
-
-        if not isinstance(self.where, (str, os.PathLike)):
-            return isinstance(self.where, optuna.storages.InMemoryStorage)
-        return "://" in str(self.where) and _is_memory(make_url(str(self.where)))
 
     @property
     def folder(self) -> Path | None:
@@ -166,8 +157,8 @@ class Store:
             self.note("asked", self._asked)
 
     def note(self, key: str, value: Any) -> None:
-        """Keep something, as JSON."""
-        self._found[key] = value
+        """Keep something that JSON holds, as it does, wherever the study is."""
+        value = self._found[key] = json.loads(json.dumps(value))
         self.study.set_user_attr(key, value)
 
     def noted(self, key: str) -> Any:
@@ -204,8 +195,9 @@ class Store:
         """The trials that finished, by number, with those rings of cells that they began with."""
         found = {}
         for theirs in self.study.get_trials(deepcopy=False):
-            has, kept = theirs.user_attrs, theirs.user_attrs.get("kept")
-            if kept is None or kept["number"] in found:
+            has = theirs.user_attrs
+            kept = has.get("kept", has)  # before 0.1 these were attributes themselves
+            if "number" not in kept or kept["number"] in found:
                 continue
             found[kept["number"]] = Trial(
                 kept["number"],
@@ -338,14 +330,17 @@ def _located(storage: Any) -> tuple[Path | None, Any]:
     file = Path(storage)
     if "://" in str(storage):
         url = make_url(str(storage))
-        if url.get_backend_name() != "sqlite" or url.query or _is_memory(url):
+        if url.get_backend_name() != "sqlite" or url.query or _is_memory(str(storage)):
             return None, str(storage)
         file = Path(str(url.database))
     return file, URL.create("sqlite", database=str(file.resolve())).render_as_string()
 
 
-def _is_memory(url: Any) -> bool:
-    return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
+def _is_memory(url: str) -> bool:
+    from sqlalchemy.engine import make_url
+
+    parts = make_url(url)
+    return parts.get_backend_name() == "sqlite" and parts.database in (None, "", ":memory:")
 
 
 @contextlib.contextmanager
