@@ -90,7 +90,7 @@ def bias_for_leaders(first, failing, spread=1.0):
         later = np.mean([scores[i][first:] for i in leaders], 0)
         usual = np.concatenate([np.mean([own[:first] for own in scores], 0), later])
         others = [i for i in range(failing, 32) if i not in leaders]
-        for above in (_above_usual(scores, np.full(32, True)), [own - usual[: len(own)] for own in scores]):
+        for above in (_above_usual(scores, *np.full((2, 32), True)), [own - usual[: len(own)] for own in scores]):
             error = np.array([own.mean() for own in above]) - worth
             found.append(error[leaders].mean() - error[others].mean())
     return np.reshape(found, (-1, 2)).mean(0)
@@ -122,7 +122,7 @@ def test_noise_is_the_variance_of_a_merit():
                 trials.append(Trial(number, "" if number else "as given", Recipe({}), {}, curves, 1))
             views = [design.views(1, without)] * 12
             above = _above_usual(
-                [np.array([t.curves[c, 0, s, 0] for c, s, _ in views[0]]) for t in trials], np.full(12, True)
+                [np.array([t.curves[c, 0, s, 0] for c, s, _ in views[0]]) for t in trials], *np.full((2, 12), True)
             )
             folds = np.array([_means(own, [f for *_, f in views[0]], len(design.folds)) for own in above])
             found.append(
@@ -339,6 +339,25 @@ def test_a_candidate_that_diverged_is_never_chosen():
     trials = given_and(broken, trial(2, 0.55))
     chosen = choose(trials, stand(trials), DESIGN.candidates_share)
     assert chosen.best == chosen.answer == 2
+
+
+@pytest.mark.parametrize("where", [slice(None), slice(2, 5)], ids=["everywhere", "in some cells"])
+@pytest.mark.parametrize("worst", [-1e3, -1e20, -1e38])
+def test_a_candidate_that_all_but_diverged_changes_nothing_for_the_others(worst, where):
+    """An R² of -1e20 is finite: its square is not, in single precision, and beside it nothing else is seen in double."""
+
+    def some(level):
+        trials = given_and(*(trial(i, 0.5 + 0.05 * i, noise=0.02) for i in range(1, 7)))
+        trials[6].curves[where] = level
+        at = stand(trials)
+        return at, choose(trials, at, DESIGN.candidates_share)
+
+    (beside, chosen), (expected, usual) = some(worst), some(-1e3)
+    np.testing.assert_allclose(beside.merit[:6], expected.merit[:6], atol=1e-9)
+    np.testing.assert_allclose(beside.expected[:6], expected.expected[:6], atol=1e-9)
+    assert chosen == usual
+    assert chosen.best == chosen.answer == 5
+    assert beside.expected[6] == beside.merit[6] < -5
 
 
 def test_where_all_diverge_the_error_says_so():

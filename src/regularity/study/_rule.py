@@ -21,6 +21,7 @@ _SMOOTHED = 5  # epochs over which a curve is averaged before its best epoch is 
 _LEADING = (4, 8)  # how many leaders say how long is long enough: a quarter, from the one to the other
 _AS_LONG = 1.5  # times what is best for their median
 _KEPT = 0.75  # share of the best one's gain that a simpler one has at least
+_WORST = 100.0  # spreads below what is usual, beyond which all scores are alike: a loss may be 1e20 before a network diverges
 _LEAST_NOISE = 1e-3  # of the variance of merits, for a process that can be computed
 _FITTED = 150  # candidates from which the surrogate learns how far each strength reaches
 
@@ -114,13 +115,13 @@ def standing(
     finite = np.array([np.isfinite(s).all() for s in score])
     base = int(finite.argmax())  # where the model as given diverges, another has to be what all are measured against
     views = [design.views(trial.rings, without) for trial in trials]
-    above = _above_usual(
-        [
-            np.array([trial.curves[cell, epoch, which] @ (weights / spread) for cell, which, _ in view])
-            for trial, epoch, view in zip(trials, epochs, views, strict=True)
-        ],
-        finite,
-    )
+    scores = [
+        np.array([trial.curves[cell, epoch, which] @ (weights / spread) for cell, which, _ in view])
+        for trial, epoch, view in zip(trials, epochs, views, strict=True)
+    ]
+    floor = np.median(np.concatenate([own for own, ok in zip(scores, finite, strict=True) if ok] or [[0.0]])) - _WORST
+    sound = finite & [own.min() > floor for own in scores]
+    above = _above_usual([np.maximum(own, floor) for own in scores], finite, sound)
     by_fold = np.array(
         [_means(own, [f for *_, f in view], len(design.folds)) for own, view in zip(above, views, strict=True)]
     )
@@ -133,7 +134,8 @@ def standing(
         [_paired(t, e, trials[base], epochs[base], design, without) for t, e in zip(trials, epochs, strict=True)]
     )
     error = np.array([_error(d[:, 0], design.candidates_share) for d in paired])
-    points = np.array([trial.in_space for trial in trials])
+    # neighbours say nothing for one that all but diverged, nor that for them
+    points = sound & [trial.in_space for trial in trials]
     expected = np.where(points, surrogate(encoded, np.where(points, merit, np.nan), noise), merit)
     expected[base] = 0.0 if np.isfinite(merit[base]) else np.nan  # no surrogate needed
     return Standing(epochs + 1, score, merit, expected, by_fold, _mean(np.moveaxis(paired[..., 0], 1, 0)), error)
@@ -152,7 +154,7 @@ def _by_fold(trial: Trial, rings: int, design: Design, without: int | None) -> n
     return found
 
 
-def _above_usual(scores: Sequence[np.ndarray], finite: np.ndarray) -> list[np.ndarray]:
+def _above_usual(scores: Sequence[np.ndarray], finite: np.ndarray, sound: np.ndarray) -> list[np.ndarray]:
     """Each candidate's scores less what a usual one has on the same cells; NaN for those that diverged.
 
     Candidates with fewer rings have the first of the cells. The later ones only leaders have, who were picked by the
@@ -162,10 +164,11 @@ def _above_usual(scores: Sequence[np.ndarray], finite: np.ndarray) -> list[np.nd
     Args:
         scores: Of each candidate, of (cells,), the first of which are the same.
         finite: Which candidates did not diverge.
+        sound: Which of those say what is usual.
 
     Henderson, "Best linear unbiased estimation and prediction under a selection model", 1975.
     """
-    known = [own for own, ok in zip(scores, finite, strict=True) if ok]
+    known = [own for own, ok in zip(scores, sound if sound.any() else finite, strict=True) if ok]
     first, most = min(map(len, scores)), max(map(len, scores))
     usual = known[0] if len(known) == 1 else np.zeros(most)
     if len(known) > 1:
