@@ -21,7 +21,7 @@ _SMOOTHED = 5  # epochs over which a curve is averaged before its best epoch is 
 _LEADING = (4, 8)  # how many leaders say how long is long enough: a quarter, from the one to the other
 _AS_LONG = 1.5  # times what is best for their median
 _KEPT = 0.75  # share of the best one's gain that a simpler one has at least
-_WORST = 100.0  # spreads below what is usual, beyond which all scores are alike: a loss may be 1e20 before a network diverges
+_WORST = 100.0  # spreads, or usual distances, below what is usual: scores beyond are alike, and may be -1e20 before a network diverges
 _LEAST_NOISE = 1e-3  # of the variance of merits, for a process that can be computed
 _FITTED = 150  # candidates from which the surrogate learns how far each strength reaches
 
@@ -119,8 +119,8 @@ def standing(
         np.array([trial.curves[cell, epoch, which] @ (weights / spread) for cell, which, _ in view])
         for trial, epoch, view in zip(trials, epochs, views, strict=True)
     ]
-    floor = np.median(np.concatenate([own for own, ok in zip(scores, finite, strict=True) if ok] or [[0.0]])) - _WORST
-    sound = finite & [own.min() > floor for own in scores]
+    floor = _worst_of(scores, finite)
+    sound = finite & [bool(trial.name) or own.min() > floor for trial, own in zip(trials, scores, strict=True)]
     above = _above_usual([np.maximum(own, floor) for own in scores], finite, sound)
     by_fold = np.array(
         [_means(own, [f for *_, f in view], len(design.folds)) for own, view in zip(above, views, strict=True)]
@@ -154,6 +154,16 @@ def _by_fold(trial: Trial, rings: int, design: Design, without: int | None) -> n
     return found
 
 
+def _worst_of(scores: Sequence[np.ndarray], finite: np.ndarray) -> float:
+    """The score below which a network all but diverged, by what candidates score on the cells that all have."""
+    first = min(map(len, scores))
+    known = np.array([own[:first] for own, ok in zip(scores, finite, strict=True) if ok])
+    if not known.size:
+        return 0.0
+    usual = np.median(known, 0)
+    return float(usual.min() - _WORST * max(1.0, float(np.median(np.abs(known - usual)))))
+
+
 def _above_usual(scores: Sequence[np.ndarray], finite: np.ndarray, sound: np.ndarray) -> list[np.ndarray]:
     """Each candidate's scores less what a usual one has on the same cells; NaN for those that diverged.
 
@@ -168,7 +178,7 @@ def _above_usual(scores: Sequence[np.ndarray], finite: np.ndarray, sound: np.nda
 
     Henderson, "Best linear unbiased estimation and prediction under a selection model", 1975.
     """
-    known = [own for own, ok in zip(scores, sound if sound.any() else finite, strict=True) if ok]
+    known = [own for own, ok in zip(scores, sound, strict=True) if ok]
     first, most = min(map(len, scores)), max(map(len, scores))
     usual = known[0] if len(known) == 1 else np.zeros(most)
     if len(known) > 1:
