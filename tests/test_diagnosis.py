@@ -301,7 +301,7 @@ def _rows_of(x):
 
 @pytest.mark.parametrize(
     ("shape", "targets", "kind", "rows"),
-    [((20,), 2, "classes", 0), ((784,), 10, "classes", 20_000), ((784,), 1, "numbers", 2_000), ((784,), 784, "numbers", None)],
+    [((20,), 2, "classes", 0), ((784,), 10, "classes", 20_000), ((784,), 1, "numbers", 2_000), ((784,), 784, "numbers", None), ((20,), 1000, "classes", 1_250)],
 )  # fmt: skip
 def test_a_forest_is_grown_on_as_many_rows_as_there_is_time_for(shape, targets, kind, rows):
     class Asked:

@@ -188,6 +188,12 @@ def gather(stream: Any) -> Data:
     """All rows of one pass through a stream."""
     batches = kept(stream).batches
     parts = [[getattr(b, part) for b in batches] for part in ("x", "y", "sample_weight")]
+    shapes = {str([np.shape(leaf)[1:] for leaf in keras.tree.flatten((b.x, b.y))]): None for b in batches}
+    if len(shapes) > 1:
+        raise ValueError(
+            "Expected batches whose rows have one shape, where all rows of a stream are read into memory. Received: "
+            f"{' and '.join(list(shapes)[:2])}. Pad them to one length, as `keras.utils.pad_sequences` does."
+        )
     return Data(*(each(lambda *a: np.concatenate(a), *p) for p in parts))
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -133,6 +134,24 @@ def test_chunks_are_tried_where_an_epoch_is_shorter_than_the_trial(monkeypatch: 
     fixed = {"trials": 2, "epochs": 1, "batch_size": 40, "storage": "sqlite://", "verbose": 0}
     assert len(rg.search(networks.dense(), X, Y, ["l2"], **fixed).table) == 2
     assert json.loads((tmp_path / "regularity" / "chunks.json").read_text())
+
+
+@pytest.mark.parametrize("text", [None, "null", '{"a": null}'])
+def test_sizes_are_tried_anew_where_none_can_be_remembered(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | None
+) -> None:
+    def nowhere() -> Path:
+        if text is None:  # as of a user whom the machine does not know
+            raise RuntimeError("Could not determine home directory.")
+        return tmp_path
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    (tmp_path / ".cache" / "regularity").mkdir(parents=True)
+    (tmp_path / ".cache" / "regularity" / "chunks.json").write_text(text or "")
+    assert _calibration._remembered() == {}
+    _calibration._remember({"b": 2})
+    assert text is None or _calibration._remembered() == {"b": 2}
 
 
 def test_epochs_of_two_lengths_are_trained_by_one_program(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,34 @@ def test_stream_ends_an_epoch_as_keras_does(user: Any) -> None:
     assert networks.distance(member.model, alone) < 1e-5
 
 
+class Ragged(keras.utils.PyDataset):
+    """Sequences that are padded to one length in each batch, not in all."""
+
+    LENGTHS = (5, 7, 7, 9, 5, 12)
+
+    def __len__(self) -> int:
+        return len(self.LENGTHS)
+
+    def __getitem__(self, index: int) -> Any:
+        random = np.random.default_rng(index)
+        return random.integers(0, 20, (SIZE, self.LENGTHS[index])), random.integers(0, 2, SIZE)
+
+
+def test_batches_may_have_rows_of_different_lengths() -> None:
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Embedding(20, 4), keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(2, "softmax")]
+    model = keras.Sequential([keras.Input((None,)), *layers])
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    together, _ = rg.train(model, Ragged(), seeds=2, epochs=2, init="keep", verbose=0)
+    alone = keras.models.clone_model(model)
+    alone.set_weights(model.get_weights())
+    alone.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    expected = alone.fit(Ragged(), epochs=2, shuffle=False, verbose=0).history["loss"]
+    np.testing.assert_allclose(together.history["loss"], expected, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"rows have one shape.*\(5,\).*\(7,\).*`keras.utils.pad_sequences`"):
+        rg.path(model, Ragged(), strengths=2, validation_data=Ragged(), epochs=1, verbose=0)
+
+
 def test_weights_of_rows_come_with_the_stream(user: Any, data: tuple[Any, Any]) -> None:
     x, y = data
     weight = np.random.default_rng(1).uniform(0, 2, len(x)).astype("float32")

@@ -178,3 +178,28 @@ def test_weights_that_stand_fixed_beside_trained_ones_are_kept() -> None:
     x = np.random.default_rng(0).normal(size=(20, 5)).astype("float32")
     (member,) = rg.train(model, x, x[:, 0])
     np.testing.assert_array_equal(member.model.get_layer("fixed").kernel, model.get_layer("fixed").kernel)
+
+
+class SumOfSquares(keras.layers.Layer):
+    """What it adds to the loss grows with the rows of a batch."""
+
+    def call(self, inputs: Any) -> Any:
+        self.add_loss(0.01 * keras.ops.sum(inputs**2))
+        return inputs
+
+
+def test_validation_is_in_the_batches_of_fit() -> None:
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).normal(size=(70, 6)).astype("float32")
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(8), SumOfSquares(), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    fixed: dict[str, Any] = {
+        "epochs": 2,
+        "batch_size": 32,
+        "shuffle": False,
+        "validation_data": (x, x.sum(1)),
+        "verbose": 0,
+    }
+    (member,) = rg.train(model, x, x.sum(1), init="keep", **fixed)
+    expected = model.fit(x, x.sum(1), **fixed).history
+    np.testing.assert_allclose(member.history["val_loss"], expected["val_loss"], rtol=1e-5)

@@ -333,9 +333,10 @@ def test_a_single_technique_has_no_learning_rate_of_its_own():
     assert (chosen.answer, chosen.single) == (1, 2)
 
 
-def test_a_candidate_that_diverged_is_never_chosen():
+@pytest.mark.parametrize("epochs", [slice(None), slice(-1, None)], ids=["at once", "in the end"])
+def test_a_candidate_that_diverged_is_never_chosen(epochs):
     broken = trial(1, 0.9)
-    broken.curves[0] = np.nan
+    broken.curves[0, epochs] = np.nan
     trials = given_and(broken, trial(2, 0.55))
     chosen = choose(trials, stand(trials), DESIGN.candidates_share)
     assert chosen.best == chosen.answer == 2

@@ -10,6 +10,7 @@ from regularity.diagnosis._statistics import Interval, exact, mean_interval, pse
 
 _TREES = 100
 _FOREST = 1e8  # numbers that the forests of all folds may sort: a few seconds
+_KEPT = 1.25e8  # numbers that the trees of a forest may keep: a gigabyte
 _FRACTION = 0.01  # or as many for each weight, row and epoch of the training: about half of its time
 _FEWEST = 200  # rows below which no forest is grown in place of one on more
 
@@ -59,11 +60,15 @@ def _forest_scores(asked: Asked, parameters: float) -> np.ndarray | None:
 
 
 def _affordable(asked: Asked, rows: int, numbers: float) -> int | None:
-    """On how many rows to grow a forest that sorts no more than so many numbers: 0 for all, None for no forest."""
+    """On how many rows to grow a forest that sorts and keeps no more than so many numbers: 0 for all, None for no forest.
+
+    Each node keeps a number for each class, and there are about as many nodes as rows.
+    """
     assert asked.said is not None
     features = np.prod(asked.data.x.shape[1:])
     tried = np.sqrt(features) if asked.classes is not None else features / 3 * asked.said.shape[1]
     most = numbers / (_TREES * max(1.0, tried) * np.log2(max(rows, 2)))
+    most = min(most, _KEPT / (_TREES * asked.said.shape[1]))
     if most >= rows:
         return 0
     return int(most) if most >= _FEWEST else None

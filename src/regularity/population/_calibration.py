@@ -93,8 +93,8 @@ def _file() -> Path:
 
 def _remembered() -> dict[str, int]:
     try:
-        return {str(key): int(size) for key, size in json.loads(_file().read_text()).items()}
-    except (OSError, ValueError, AttributeError):
+        return {str(key): max(int(size), 1) for key, size in json.loads(_file().read_text()).items()}
+    except (OSError, RuntimeError, ValueError, TypeError, AttributeError):  # no home, or another's file
         return {}
 
 
@@ -104,5 +104,5 @@ def _remember(known: dict[str, int]) -> None:
         partial = _file().with_suffix(f".{os.getpid()}")
         partial.write_text(json.dumps(known))
         partial.replace(_file())
-    except OSError:
-        pass  # a home that can't be written to: the next run tries again
+    except (OSError, RuntimeError):
+        pass  # no home, or one that can't be written to: the next run tries again

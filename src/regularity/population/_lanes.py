@@ -24,7 +24,6 @@ from regularity.population._tasks import Outcome, Plan, Task, epoch_order
 
 _BLOCK_STEPS = 16  # batches of a stream that train in one call
 _BLOCKS = 1000  # of an epoch of a stream that doesn't tell how long it is: perhaps many
-_VALIDATION_ROWS = 1024
 _READ_ROWS = 256  # rows that are read through the network at once when scoring, at most
 
 
@@ -204,11 +203,11 @@ class Lanes:
     def validation(self, state: State, device: Any) -> tuple[Any, ...]:
         """What `validate` takes for a state: all validation rows, in full steps and a ragged last one.
 
-        In larger steps than training's, since means over rows don't depend on them: one step compiles once.
+        In the steps of `fit`: what a layer adds to the loss, or a metric of the user's, may depend on who is in a batch.
         """
         data = self.plan.validation
         assert data is not None
-        size = max(self.plan.batch_size, min(data.rows, _VALIDATION_ROWS))
+        size = self.plan.batch_size
         full, rows = data.rows // size * size, np.arange(data.rows, dtype="int32")
         placed = self.place("validation", data.batch(), device)
         return state, self.shared(device), placed, rows[:full].reshape(-1, size), rows[full:]
@@ -503,6 +502,10 @@ class StreamLanes(Lanes):
         return self.call("advance", chunk.device, state, self.shared(chunk.device), data, order, donate=True)
 
 
+def _shapes(batch: Data) -> list[tuple[int, ...]]:
+    return [np.shape(leaf) for leaf in jax.tree.leaves((batch.x, batch.y, batch.sample_weight))]
+
+
 def _blocks(stream: Any) -> Iterator[Data]:
     """Runs of batches of one shape, stacked to (batches, rows, ...)."""
     run: list[Data] = []
@@ -513,7 +516,7 @@ def _blocks(stream: Any) -> Iterator[Data]:
         )
 
     for batch in stream_batches(stream):
-        if run and (batch.rows != run[0].rows or len(run) == _BLOCK_STEPS):
+        if run and (_shapes(batch) != _shapes(run[0]) or len(run) == _BLOCK_STEPS):
             yield stacked()
             run = []
         run.append(batch)

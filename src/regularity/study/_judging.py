@@ -114,7 +114,8 @@ class Judging:
                 self._store.keep_weights(self._names[at], outcome.weights)
             if outcome.diverged is not None:
                 self._store.note(f"diverged {self._key(network)}", outcome.diverged)
-            self._store.note(f"judged {self._key(network)}", outcome.held_out[-1][:, 0].tolist())
+            scores = outcome.held_out[-1][:, 0]  # one may overflow before the network diverges
+            self._store.note(f"judged {self._key(network)}", np.where(np.isfinite(scores), scores, np.nan).tolist())
 
     def seeds_kept(self, most: int) -> int:
         """How many seeds of all that are wanted an earlier run has judged."""

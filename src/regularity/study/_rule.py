@@ -107,20 +107,25 @@ def standing(
         without: The fold not to be looked at.
     """
     curves = [_by_fold(trial, trial.rings, design, without) for trial in trials]  # (folds, epochs, scores)
-    spread = _spread(np.array([_best(_mean(c)) for c in curves]))
+    # one that diverges in the end is none for its first epochs
+    whole = np.array([t.pruned or np.isfinite(_mean(c)[-1]).all() for t, c in zip(trials, curves, strict=True)])
+    spread = _spread(np.array([_best(_mean(c)) for c, ok in zip(curves, whole, strict=True) if ok or not whole.any()]))
     epochs = np.array(
         [best_epoch(_mean(c) @ (weights / spread), t.of_length) for c, t in zip(curves, trials, strict=True)]
     )
     score = np.array([_mean(c)[e] for c, e in zip(curves, epochs, strict=True)])
-    finite = np.array([np.isfinite(s).all() for s in score])
-    base = int(finite.argmax())  # where the model as given diverges, another has to be what all are measured against
+    known = np.array([np.isfinite(s).all() for s in score])
     views = [design.views(trial.rings, without) for trial in trials]
     scores = [
         np.array([trial.curves[cell, epoch, which] @ (weights / spread) for cell, which, _ in view])
         for trial, epoch, view in zip(trials, epochs, views, strict=True)
     ]
-    floor = _worst_of(scores, finite)
-    sound = finite & [bool(trial.name) or own.min() > floor for trial, own in zip(trials, scores, strict=True)]
+    floor = _worst_of(scores, known & whole)
+    above_floor = np.array([own.min() > floor for own in scores])
+    named = np.array([bool(trial.name) for trial in trials])
+    finite = known & (whole | (named & above_floor))  # the model as given is cut short before it is given up
+    sound = finite & (above_floor | named)
+    base = int(finite.argmax())  # where the model as given diverges, another has to be what all are measured against
     above = _above_usual([np.maximum(own, floor) for own in scores], finite, sound)
     by_fold = np.array(
         [_means(own, [f for *_, f in view], len(design.folds)) for own, view in zip(above, views, strict=True)]
@@ -159,7 +164,7 @@ def _worst_of(scores: Sequence[np.ndarray], finite: np.ndarray) -> float:
     first = min(map(len, scores))
     known = np.array([own[:first] for own, ok in zip(scores, finite, strict=True) if ok])
     if not known.size:
-        return 0.0
+        return -np.inf
     usual = np.median(known, 0)
     return float(usual.min() - _WORST * max(1.0, float(np.median(np.abs(known - usual)))))
 
